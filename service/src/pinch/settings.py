@@ -1,0 +1,217 @@
+"""Settings: a TOML file and `PINCH_*` variables, typed; the environment wins."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from attrs import Attribute, field, fields, frozen, has
+
+ENVIRONMENT_PREFIX = "PINCH_"
+CONFIG_VARIABLE = "PINCH_CONFIG"
+DEFAULT_CONFIG = Path("/etc/pinch/pinch.toml")
+
+
+class SettingsError(ValueError):
+    """A setting that is unknown, of the wrong type or out of its range."""
+
+
+def _setting(default: Any, doc: str, *, least: int | None = None, choices: tuple[str, ...] = ()) -> Any:
+    """Declare a setting with the sentence that the documentation prints for it."""
+    factory = {"factory": lambda: default} if isinstance(default, list) else {"default": default}
+    return field(metadata={"doc": doc, "least": least, "choices": choices}, **factory)
+
+
+@frozen
+class MemorySettings:
+    """The store."""
+
+    synchronous: str = _setting(
+        "full",
+        "`full`: an acknowledged write is on the card. `off`: a power cut loses writes; it is there to prove that.",
+        choices=("full", "off"),
+    )
+    readers: int = _setting(0, "Reading connections; 0 takes the tier's number.", least=0)
+    sqlite_cache_kb: int = _setting(0, "SQLite page cache of each connection, KiB; 0 takes the tier's.", least=0)
+    chunk_tokens: int = _setting(400, "Length of a document's chunk, estimated tokens.", least=32)
+    chunk_overlap: int = _setting(80, "Tokens that neighbouring chunks share.", least=0)
+
+
+@frozen
+class EmbeddingSettings:
+    """The embedding model."""
+
+    idle_unload_s: int = _setting(300, "Seconds without use after which the model leaves memory; 0 keeps it.", least=0)
+    threads: int = _setting(1, "Threads of one inference.", least=1)
+    query_cache_kb: int = _setting(0, "Cache of query vectors, KiB; 0 takes the tier's.", least=0)
+
+
+@frozen
+class SyncSettings:
+    """Folders that the service keeps in step with the store."""
+
+    folders: list[str] = _setting([], "Folders that `POST /v1/sync` reads; no other folder is ever read.")
+    patterns: list[str] = _setting(["*.md", "*.markdown", "*.txt"], "File names that are documents.")
+    space: str = _setting("default", "Space that synced documents go to.")
+
+
+@frozen
+class GatewaySettings:
+    """The HTTP side."""
+
+    max_connections: int = _setting(0, "Open connections; one more is refused. 0 takes the tier's number.", least=0)
+    max_body_kb: int = _setting(0, "Largest JSON body, KiB; documents are streamed and have no limit. 0 takes the tier's.", least=0)
+    allowed_hosts: list[str] = _setting([], "Host names clients may use besides loopback and the listen address.")
+    allowed_origins: list[str] = _setting([], "Web origins that may call from a browser.")
+    allow_plaintext: bool = _setting(False, "Listen beyond loopback without TLS.")
+    tls_certificate: str = _setting("", "PEM certificate chain; with it the listener speaks TLS.")
+    tls_key: str = _setting("", "PEM private key of that certificate.")
+
+
+@frozen
+class Settings:
+    """Everything an operator can set. Sections are nested classes."""
+
+    listen: str = _setting("127.0.0.1:18789", "Address and port of the service.")
+    state_dir: str = _setting("/var/lib/pinch", "Folder of the store.")
+    tokens_file: str = _setting("/etc/pinch/tokens", "File with one `name token` a line; made on first start if absent.")
+    tier: str = _setting("auto", "`minimal`, `light`, `full`, or `auto` to detect it.", choices=("auto", "minimal", "light", "full"))
+    on_misfit: str = _setting(
+        "refuse",
+        "What happens when a tier does not fit the machine: `refuse` to start or `step_down` to a smaller tier.",
+        choices=("refuse", "step_down"),
+    )
+    model_dir: str = _setting("", "Folder of the embedding model; empty looks for the tier's model under the standard folder.")
+    budget_mb: int = _setting(0, "Anonymous memory the service may hold, MB; 0 takes the tier's.", least=0)
+    log_level: str = _setting("info", "`debug`, `info`, `warning` or `error`.", choices=("debug", "info", "warning", "error"))
+    memory: MemorySettings = field(factory=MemorySettings)
+    embedding: EmbeddingSettings = field(factory=EmbeddingSettings)
+    sync: SyncSettings = field(factory=SyncSettings)
+    gateway: GatewaySettings = field(factory=GatewaySettings)
+
+
+@frozen
+class Declared:
+    """One setting as the documentation lists it."""
+
+    key: str
+    """Dotted key in the TOML file, such as `gateway.max_connections`."""
+    variable: str
+    """Environment variable, such as `PINCH_GATEWAY_MAX_CONNECTIONS`."""
+    type: Any
+    default: Any
+    doc: str
+
+
+def declared(cls: type = Settings, section: str = "") -> Iterator[Declared]:
+    """List every setting there is, sections after the top level."""
+    hints = get_type_hints(cls)
+    nested = []
+    defaults = cls()
+    for attribute in fields(cls):
+        key = f"{section}.{attribute.name}" if section else attribute.name
+        if has(hints[attribute.name]):
+            nested.append((hints[attribute.name], key))
+            continue
+        variable = ENVIRONMENT_PREFIX + key.replace(".", "_").upper()
+        default = getattr(defaults, attribute.name)
+        yield Declared(key, variable, hints[attribute.name], default, attribute.metadata["doc"])
+    for kind, key in nested:
+        yield from declared(kind, key)
+
+
+def load_settings(environ: Mapping[str, str], path: Path | None = None) -> Settings:
+    """Build settings from the config file and the environment.
+
+    Args:
+        environ: variables; those that begin with `PINCH_` must be settings.
+        path: TOML file; without it `PINCH_CONFIG` names it, else `/etc/pinch/pinch.toml` where it exists.
+
+    Raises:
+        SettingsError: names the key, what was found and what was expected.
+    """
+    required = path is not None or CONFIG_VARIABLE in environ
+    path = path or Path(environ.get(CONFIG_VARIABLE, DEFAULT_CONFIG))
+    raw: dict[str, Any] = {}
+    if required or path.exists():
+        try:
+            raw = tomllib.loads(path.read_text("utf-8"))
+        except FileNotFoundError:
+            raise SettingsError(f"config file {path} does not exist; unset {CONFIG_VARIABLE} or create it") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise SettingsError(f"config file {path} is not TOML: {error}") from None
+        except OSError as error:
+            raise SettingsError(f"config file {path} cannot be read: {error.strerror}") from None
+    for variable, text in environ.items():
+        if variable.startswith(ENVIRONMENT_PREFIX) and variable != CONFIG_VARIABLE:
+            _overlay(raw, variable, text)
+    return _structure(Settings, raw, "", str(path))  # type: ignore[no-any-return]
+
+
+def _overlay(raw: dict[str, Any], variable: str, text: str) -> None:
+    known = {item.variable: item for item in declared()}
+    item = known.get(variable)
+    if item is None:
+        raise SettingsError(f"environment variable {variable} is not a setting{_nearest(variable, known)}")
+    section, _, name = item.key.rpartition(".")
+    target = raw.setdefault(section, {}) if section else raw
+    if isinstance(target, dict):
+        target[name] = _parse(item, text)
+
+
+def _parse(item: Declared, text: str) -> Any:
+    if item.type is bool:
+        if text.lower() not in {"true", "false", "1", "0", "yes", "no"}:
+            raise SettingsError(f"{item.variable} is {text!r}; expected true or false")
+        return text.lower() in {"true", "1", "yes"}
+    if item.type is int:
+        try:
+            return int(text)
+        except ValueError:
+            raise SettingsError(f"{item.variable} is {text!r}; expected a whole number") from None
+    if get_origin(item.type) is list:
+        return [part for part in text.split(os.pathsep) if part]
+    return text
+
+
+def _structure(cls: type, raw: Mapping[str, Any], section: str, origin: str) -> Any:
+    hints = get_type_hints(cls)
+    known = {attribute.name: attribute for attribute in fields(cls)}
+    values: dict[str, Any] = {}
+    for name, value in raw.items():
+        key = f"{section}.{name}" if section else name
+        if name not in known:
+            raise SettingsError(f"{origin}: unknown key {key}{_nearest(name, known)}")
+        kind = hints[name]
+        if has(kind):
+            if not isinstance(value, dict):
+                raise SettingsError(f"{origin}: {key} is {value!r}; expected a section [{key}]")
+            values[name] = _structure(kind, value, key, origin)
+        else:
+            values[name] = _check(known[name], kind, value, key)
+    return cls(**values)
+
+
+def _check(attribute: Attribute[Any], kind: Any, value: Any, key: str) -> Any:
+    if get_origin(kind) is list:
+        if not isinstance(value, list) or not all(isinstance(part, get_args(kind)[0]) for part in value):
+            raise SettingsError(f"{key} is {value!r}; expected a list of strings")
+        return value
+    if type(value) is not kind:
+        names: dict[Any, str] = {int: "a whole number", bool: "true or false", str: "a string"}
+        raise SettingsError(f"{key} is {value!r}; expected {names[kind]}")
+    least, choices = attribute.metadata["least"], attribute.metadata["choices"]
+    if least is not None and value < least:
+        raise SettingsError(f"{key} is {value}; expected {least} or more")
+    if choices and value not in choices:
+        raise SettingsError(f"{key} is {value!r}; expected one of {', '.join(choices)}{_nearest(value, choices)}")
+    return value
+
+
+def _nearest(name: str, known: Union[Mapping[str, Any], tuple[str, ...]]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else ""

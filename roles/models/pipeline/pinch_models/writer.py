@@ -1,6 +1,5 @@
 """Nodes and constants of an ONNX graph, collected in the order in which they run."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -8,51 +7,49 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-# Opset 20 is the first with Gelu, 17 the first with LayerNormalization. IR version 9
-# belongs to it, so every ONNX Runtime since 1.17 reads what is written here.
+# Opset 20 is the first with Gelu, 17 the first with LayerNormalization; IR version 9 belongs to it.
 OPSET = 20
 IR_VERSION = 9
 PRODUCER = "pinch-models"
-
-Constants = dict[str, NDArray[Any]]
+# ONNX Runtime's own operators: its CPU provider has had these two since 1.15.
+CONTRIBUTED = "com.microsoft"
+_CONTRIBUTED_KINDS = frozenset({"MatMulIntegerToFloat", "MultiHeadAttention"})
 
 
 class GraphWriter:
     """Builds one graph; every method returns the name of the value it made.
 
-    Names come from the caller's scope and a counter alone, so the same calls always
-    give the same bytes.
+    Names come from the caller and a counter alone, so the same calls always give the same bytes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, prefix: str = "") -> None:
+        """Start an empty graph whose made-up names begin with ``prefix``."""
         self.nodes: list[onnx.NodeProto] = []
-        self.constants: Constants = {}
-        self._count = 0
+        self._constants: dict[str, NDArray[Any]] = {}
+        self._prefix = prefix
 
     def op(self, kind: str, *inputs: str, outputs: int = 1, **attributes: Any) -> str:
         """Append a node and return the name of its first output (others end in ``.1``, …)."""
-        self._count += 1
-        name = f"{kind}_{self._count}"
+        name = f"{self._prefix}{kind}_{len(self.nodes)}"
         names = [name, *(f"{name}.{index}" for index in range(1, outputs))]
-        node = helper.make_node(kind, list(inputs), names, name=name, **attributes)
-        self.nodes.append(node)
+        domain = CONTRIBUTED if kind in _CONTRIBUTED_KINDS else ""
+        self.nodes.append(helper.make_node(kind, list(inputs), names, name=name, domain=domain, **attributes))
         return name
 
-    def rename(self, value: str, name: str) -> None:
-        """Give the output ``value`` of an already written node its public name."""
-        for node in self.nodes:
-            for index, output in enumerate(node.output):
-                if output == value:
-                    node.output[index] = name
-                    return
-        raise KeyError(value)
+    def float32(self, value: str) -> str:
+        """Cast to float32."""
+        return self.op("Cast", value, to=int(TensorProto.FLOAT))
+
+    def int32(self, value: str) -> str:
+        """Cast to int32."""
+        return self.op("Cast", value, to=int(TensorProto.INT32))
 
     def constant(self, name: str, value: NDArray[Any]) -> str:
-        """Keep ``value`` as an initializer called ``name``; equal names must mean equal values."""
-        known = self.constants.get(name)
-        if known is not None and not np.array_equal(known, value):
+        """Keep ``value`` as an initializer; one name can only ever mean one value."""
+        name = self._prefix + name
+        known = self._constants.setdefault(name, np.asarray(value, order="C"))
+        if not np.array_equal(known, value):
             raise ValueError(f"two different constants are called {name}")
-        self.constants[name] = np.ascontiguousarray(value)
         return name
 
     def scalar(self, value: float) -> str:
@@ -61,33 +58,30 @@ class GraphWriter:
 
     def integers(self, *values: int) -> str:
         """Return an int64 vector, as axes and shapes need it."""
-        name = "integers_" + "_".join(str(value) for value in values)
-        return self.constant(name, np.array(values, dtype=np.int64))
+        return self.constant(f"integers_{'_'.join(map(str, values))}", np.array(values, dtype=np.int64))
 
+    def publish(self, value: str, name: str) -> None:
+        """Give the newest node's output ``value`` its public ``name``."""
+        self.nodes[-1].output[list(self.nodes[-1].output).index(value)] = name
 
-def embedding_model(
-    writer: GraphWriter, dimensions: int, opsets: Mapping[str, int] | None = None
-) -> onnx.ModelProto:
-    """Close the graph whose nodes read ``input_ids`` and ``attention_mask``.
+    def initializers(self) -> list[TensorProto]:
+        """Return the constants in the order in which they were first named."""
+        return [numpy_helper.from_array(value, name) for name, value in self._constants.items()]
 
-    Inputs are int64 [batch, seq]; the output ``embedding`` is float32 [batch, dimensions].
-    Constants stay inline; `pinch_models.layout` moves the large ones out.
-    """
-    sequence = ("batch", "seq")
-    inputs = [
-        helper.make_tensor_value_info(name, TensorProto.INT64, sequence)
-        for name in ("input_ids", "attention_mask")
-    ]
-    output = helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ("batch", dimensions))
-    initializers = [
-        numpy_helper.from_array(value, name) for name, value in writer.constants.items()
-    ]
-    graph = helper.make_graph(writer.nodes, "embedding", inputs, [output], initializers)
-    domains = dict(opsets or {"": OPSET})
-    model = helper.make_model(
-        graph,
-        opset_imports=[helper.make_opsetid(name, version) for name, version in domains.items()],
-        ir_version=IR_VERSION,
-        producer_name=PRODUCER,
-    )
-    return model
+    def embedding_model(self, dimensions: int) -> onnx.ModelProto:
+        """Close a graph that reads ``input_ids`` and ``attention_mask`` (int64 [batch, seq]).
+
+        Its output ``embedding`` is float32 [batch, dimensions].
+        """
+        inputs = [
+            helper.make_tensor_value_info(name, TensorProto.INT64, ("batch", "seq"))
+            for name in ("input_ids", "attention_mask")
+        ]
+        output = helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ("batch", dimensions))
+        graph = helper.make_graph(self.nodes, "embedding", inputs, [output], self.initializers())
+        return helper.make_model(
+            graph,
+            opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid(CONTRIBUTED, 1)],
+            ir_version=IR_VERSION,
+            producer_name=PRODUCER,
+        )

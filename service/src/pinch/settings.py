@@ -14,6 +14,10 @@ from attrs import Attribute, field, fields, frozen, has
 ENVIRONMENT_PREFIX = "PINCH_"
 CONFIG_VARIABLE = "PINCH_CONFIG"
 DEFAULT_CONFIG = Path("/etc/pinch/pinch.toml")
+OTHER_VARIABLES = frozenset(
+    {CONFIG_VARIABLE, "PINCH_URL", "PINCH_TOKEN", "PINCH_CACHE", "PINCH_DATA", "PINCH_DEBIAN_MIRROR"}
+)
+"""Variables of the command line and of this repository's tools: no settings, and no mistakes either."""
 
 
 class SettingsError(ValueError):
@@ -147,7 +151,7 @@ def load_settings(environ: Mapping[str, str], path: Path | None = None) -> Setti
         except OSError as error:
             raise SettingsError(f"config file {path} cannot be read: {error.strerror}") from None
     for variable, text in environ.items():
-        if variable.startswith(ENVIRONMENT_PREFIX) and variable != CONFIG_VARIABLE:
+        if variable.startswith(ENVIRONMENT_PREFIX) and variable not in OTHER_VARIABLES:
             _overlay(raw, variable, text)
     return _structure(Settings, raw, "", str(path))  # type: ignore[no-any-return]
 

@@ -1,0 +1,197 @@
+"""The composition root: builds every part from the settings, and owns start and stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from aiohttp import web
+from attrs import define
+
+from pinch.budget.ledger import Ledger, OverBudget
+from pinch.errors import PinchError
+from pinch.gateway.context import Context
+from pinch.gateway.http import application
+from pinch.gateway.listener import ListenError, Listener
+from pinch.gateway.metrics import Metrics
+from pinch.gateway.reading import InFlight
+from pinch.gateway.tokens import TokensError
+from pinch.gateway.keeper import TokenKeeper
+from pinch.memory import vectors
+from pinch.memory.database import DatabaseConfig
+from pinch.memory.embedding import Embedder
+from pinch.memory.indexer import Indexer
+from pinch.memory.search import Recall
+from pinch.memory.store import Store
+from pinch.memory.sync import FolderSync
+from pinch.settings import Settings, SettingsError
+from pinch.supervision import Supervision
+from pinch.tiers import KIBIBYTE, Tier, TierError, TierTable, fits, load_tiers, this_machine
+
+log = logging.getLogger(__name__)
+
+STORE_FILE = "pinch.db"
+MODELS_DIR = Path("/var/lib/pinch-models/current")
+CONNECTION_BYTES = 24 * KIBIBYTE
+"""What an open connection holds in aiohttp's buffers and objects."""
+STOP_S = 8
+"""Seconds that requests have to end after SIGTERM."""
+
+
+def choose_tier(settings: Settings, table: TierTable) -> Tier:
+    """Return the tier to run in.
+
+    Raises:
+        TierError: it does not fit this machine, and may not be stepped down.
+    """
+    machine = this_machine()
+    tier: Tier | None = table.detect(machine) if settings.tier == "auto" else table.named(settings.tier)
+    while tier is not None:
+        reason = fits(tier, machine)
+        if reason is None:
+            return tier
+        smaller = table.smaller(tier)
+        if settings.on_misfit == "refuse" or smaller is None:
+            raise TierError(f"{reason}; set PINCH_TIER to a smaller tier, or PINCH_ON_MISFIT=step_down")
+        log.warning("%s: stepping down to %s", reason, smaller.name)
+        tier = smaller
+    raise TierError("no tier fits this machine")
+
+
+@define(eq=False)
+class Service:
+    """All parts, joined. Texts go gateway → store → indexer → vectors; queries come back through recall."""
+
+    context: Context
+    supervision: Supervision
+    listener: Listener
+
+    @classmethod
+    def build(cls, settings: Settings, tier: Tier) -> Service:
+        """Join the parts; nothing is opened yet.
+
+        Raises:
+            OverBudget: the tier's accounts do not fit the budget.
+        """
+        ledger = Ledger.checked(tier.name, settings.budget_mb or tier.budget_mb, tier.accounts)
+        memory = settings.memory
+        store = Store(
+            DatabaseConfig(
+                path=Path(settings.state_dir) / STORE_FILE,
+                synchronous=memory.synchronous,
+                readers=memory.readers or tier.readers,
+                cache_kb=memory.sqlite_cache_kb or tier.sqlite_cache_kb,
+                heap_bytes=ledger.limits["sqlite"],
+                extension=Path(vectors.extension_path()) if tier.semantic else None,
+            )
+        )
+        folder = Path(settings.model_dir) if settings.model_dir else MODELS_DIR
+        embedder = Embedder(
+            folder=folder if tier.semantic else None,
+            threads=settings.embedding.threads,
+            idle_unload_s=settings.embedding.idle_unload_s,
+            cache_bytes=settings.embedding.query_cache_kb * KIBIBYTE or ledger.limits.get("query_cache", 0),
+            record=Path(settings.state_dir) / "model-probed",
+        )
+        indexer = Indexer(store, embedder)
+        sync = FolderSync(
+            store=store,
+            folders=[Path(folder) for folder in settings.sync.folders],
+            patterns=settings.sync.patterns,
+            space=settings.sync.space,
+            chunk_tokens=memory.chunk_tokens,
+            chunk_overlap=memory.chunk_overlap,
+            changed=indexer.wake,
+        )
+        in_flight = InFlight(ledger.limits["connections"])
+        context = Context(
+            settings=settings,
+            tier=tier,
+            ledger=ledger,
+            store=store,
+            embedder=embedder,
+            indexer=indexer,
+            recall=Recall(store, embedder, indexer, tier.semantic),
+            sync=sync,
+            tokens=TokenKeeper(Path(settings.tokens_file)),
+            in_flight=in_flight,
+            max_body=(settings.gateway.max_body_kb or tier.max_body_kb) * KIBIBYTE,
+            metrics=Metrics(ledger),
+        )
+        listener = Listener(settings.listen, settings.gateway, settings.gateway.max_connections or tier.max_connections)
+        cls._open_accounts(context, listener)
+        return cls(context, Supervision.from_environment(store), listener)
+
+    @staticmethod
+    def _open_accounts(context: Context, listener: Listener) -> None:
+        import apsw
+
+        ledger, embedder = context.ledger, context.embedder
+        ledger.open("sqlite", apsw.memory_used, lambda: apsw.release_memory(ledger.limits["sqlite"]))
+        ledger.open("connections", lambda: context.in_flight.used + listener.open_connections * CONNECTION_BYTES)
+        ledger.open("ingest", lambda: context.store.writer.waiting_bytes)
+        if context.tier.semantic:
+            ledger.open("model", lambda: embedder.model_bytes)
+            ledger.open("query_cache", lambda: embedder.cache_used, embedder.trim_cache)
+
+    async def start(self) -> None:
+        """Open the store, tidy up after the last run, listen, and say so.
+
+        Raises:
+            PinchError, TokensError, ListenError: what stands in the way.
+        """
+        context = self.context
+        context.tokens.load(create=True)
+        context.store.open()
+        clean = await context.store.recover()
+        context.embedder.start()
+        await context.indexer.start()
+        await self.listener.start(application(context))
+        context.ledger.settle_runtime()
+        self.supervision.ready()
+        self.supervision.status(f"tier {context.tier.name}, listening on {self.listener.address}")
+        log.info("tier %s, listening on %s, tokens in %s", context.tier.name, self.listener.url, context.tokens.path)
+        if not clean:
+            log.warning("the last run did not end cleanly: checking the store")
+            await context.store.check()
+
+    async def stop(self) -> None:
+        """Finish what was acknowledged, close the store."""
+        context = self.context
+        await self.supervision.stop()
+        await self.listener.stop(STOP_S)
+        await context.sync.stop()
+        await context.indexer.stop()
+        context.embedder.stop()
+        await context.store.close()
+
+
+def run(settings: Settings) -> int:
+    """Run the service until SIGTERM or SIGINT; return the exit status."""
+    logging.basicConfig(stream=sys.stderr, level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
+    try:
+        service = Service.build(settings, choose_tier(settings, load_tiers()))
+        asyncio.run(_serve(service))
+    except (SettingsError, TierError, OverBudget, TokensError, ListenError) as error:
+        log.error("%s", error)
+        return 78
+    except PinchError as error:
+        log.error("%s%s", error.message, f"; {error.hint}" if error.hint else "")
+        return 1
+    return 0
+
+
+async def _serve(service: Service) -> None:
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(2, thread_name_prefix="pinch-file"))
+    ended = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ended.set)
+    await service.start()
+    await ended.wait()
+    log.info("stopping")
+    await service.stop()

@@ -1,0 +1,1 @@
+"""The budget: who may hold how much memory, and who does."""

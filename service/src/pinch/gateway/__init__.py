@@ -1,0 +1,1 @@
+"""The HTTP side: it parses, calls and serialises."""

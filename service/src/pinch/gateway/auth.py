@@ -1,0 +1,65 @@
+"""Who may call: bearer tokens, and the hosts and origins that browsers may use."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from pinch.gateway.context import context_of
+from pinch.gateway.faults import Forbidden, Unauthorized
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+OPEN_PATHS = frozenset({"/healthz", "/readyz"})
+"""Paths that need no token."""
+
+
+def token_name(request: web.Request) -> str | None:
+    """Return the name of the token that `request` carries, or None where it carries no valid one."""
+    scheme, _, presented = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not presented:
+        return None
+    return context_of(request).tokens.match(presented.strip(), datetime.now(UTC))
+
+
+@web.middleware
+async def authorize(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Let through who holds a token, from a host and origin that may call."""
+    _check_host(request)
+    _check_origin(request)
+    if request.path not in OPEN_PATHS and token_name(request) is None:
+        hint = "send `Authorization: Bearer TOKEN`; `pinch token show` prints one"
+        if "Authorization" not in request.headers:
+            raise Unauthorized("a token is needed", hint=hint)
+        raise Unauthorized("the token is not valid", hint=hint)
+    return await handler(request)
+
+
+def _check_host(request: web.Request) -> None:
+    """Refuse names that are not ours: a page elsewhere may have pointed its own name at this address."""
+    host = urlsplit(f"//{request.host}").hostname or ""
+    settings = context_of(request).settings
+    if host == "localhost" or host in settings.gateway.allowed_hosts or _is_address(host):
+        return
+    raise Forbidden(f"host {host[:80]!r} is not served here", hint="add it to [gateway] allowed_hosts")
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _check_origin(request: web.Request) -> None:
+    origin = request.headers.get("Origin")
+    if origin is None or origin in context_of(request).settings.gateway.allowed_origins:
+        return
+    if urlsplit(origin).netloc == request.host:
+        return
+    raise Forbidden(f"origin {origin[:80]!r} may not call", hint="add it to [gateway] allowed_origins")

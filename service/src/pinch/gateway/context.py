@@ -1,0 +1,61 @@
+"""What handlers work with; the composition root fills it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from aiohttp import web
+from attrs import define, field
+
+from pinch.budget.ledger import Ledger
+from pinch.gateway.metrics import Metrics
+from pinch.gateway.reading import InFlight
+from pinch.gateway.keeper import TokenKeeper
+from pinch.memory.embedding import Embedder
+from pinch.memory.indexer import Indexer
+from pinch.memory.search import Recall
+from pinch.memory.store import Store
+from pinch.memory.sync import FolderSync
+from pinch.settings import Settings
+from pinch.tiers import Tier
+
+
+@define(eq=False)
+class Context:
+    """The parts of a running service."""
+
+    settings: Settings
+    tier: Tier
+    ledger: Ledger
+    store: Store
+    embedder: Embedder
+    indexer: Indexer
+    recall: Recall
+    sync: FolderSync
+    tokens: TokenKeeper
+    in_flight: InFlight
+    max_body: int
+    """Bytes of the largest JSON body."""
+    metrics: Metrics
+    waiting_for: set[str] = field(factory=set)
+    """What has to happen before the service is ready."""
+    snapshot_under_way: bool = False
+
+    @property
+    def state_dir(self) -> Path:
+        """Folder of the store."""
+        return self.store.config.path.parent
+
+
+CONTEXT: web.AppKey[Context] = web.AppKey("context", Context)
+
+
+def context_of(request: web.Request) -> Context:
+    """Return the parts that serve `request`."""
+    return request.app[CONTEXT]
+
+
+def now() -> int:
+    """Return milliseconds since 1970."""
+    return time.time_ns() // 1_000_000

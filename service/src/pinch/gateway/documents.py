@@ -1,0 +1,96 @@
+"""`/v1/documents` and `/v1/sync`."""
+
+from __future__ import annotations
+
+import asyncio
+
+import attrs
+from aiohttp import web
+
+from pinch.errors import Invalid
+from pinch.gateway.context import Context, context_of, now
+from pinch.gateway.query import Query
+from pinch.memory import documents
+from pinch.memory.chunking import Chunker
+from pinch.memory.documents import Upload, check_path
+
+PIECE = 32 * 1024
+"""Bytes of an upload that are held at once."""
+DEFAULT_SPACE = "default"
+
+
+def _place(request: web.Request) -> tuple[str, str]:
+    return Query.of(request, "space").name("space") or DEFAULT_SPACE, check_path(request.match_info["path"])
+
+
+async def put(request: web.Request) -> web.Response:
+    """Take in a document of any size; the version before stays until the new one is whole."""
+    context = context_of(request)
+    space, path = _place(request)
+    memory = context.settings.memory
+    upload = Upload(context.store.writer, space, path, now(), Chunker(memory.chunk_tokens, memory.chunk_overlap))
+    try:
+        async for piece in request.content.iter_chunked(PIECE):
+            await upload.feed(piece)
+        stored = await upload.finish()
+    except BaseException as error:
+        await asyncio.shield(upload.abandon())
+        if isinstance(error, web.RequestPayloadError):
+            raise Invalid("the upload ended before its end", param="body", hint="send it again; nothing was stored") from None
+        raise
+    context.indexer.wake()
+    answer = {**attrs.asdict(stored.document), "created": stored.created, "changed": stored.changed}
+    return web.json_response(answer, status=201 if stored.created else 200)
+
+
+async def show(request: web.Request) -> web.Response:
+    """Return what is known of one document."""
+    space, path = _place(request)
+    document = await context_of(request).store.readers.run(lambda connection: documents.get(connection, space, path))
+    return web.json_response(attrs.asdict(document))
+
+
+async def remove(request: web.Request) -> web.Response:
+    """Delete one document with its chunks."""
+    context = context_of(request)
+    space, path = _place(request)
+    await context.store.writer.run(lambda connection: documents.remove(connection, space, path))
+    context.indexer.wake()
+    return web.Response(status=204)
+
+
+async def listing(request: web.Request) -> web.Response:
+    """List the documents of a space by path."""
+    query = Query.of(request, "space", "prefix", "limit", "cursor")
+    space, limit = query.name("space") or DEFAULT_SPACE, query.limit()
+    prefix, cursor = query.text("prefix") or "", query.text("cursor")
+    page, following = await context_of(request).store.readers.run(
+        lambda connection: documents.listing(connection, space=space, prefix=prefix, limit=limit, cursor=cursor)
+    )
+    return web.json_response({"documents": [attrs.asdict(document) for document in page], "cursor": following})
+
+
+async def start_sync(request: web.Request) -> web.Response:
+    """Start a sync of the configured folders."""
+    Query.of(request)
+    context = context_of(request)
+    context.sync.start()
+    return web.json_response(await _progress(context), status=202)
+
+
+async def show_sync(request: web.Request) -> web.Response:
+    """Return how far sync and embedding are."""
+    Query.of(request)
+    return web.json_response(await _progress(context_of(request)))
+
+
+async def _progress(context: Context) -> dict[str, object]:
+    embedding = {
+        "model": context.embedder.manifest.name if context.embedder.manifest else None,
+        "loaded": context.embedder.loaded,
+        "pending": await context.indexer.pending(),
+        "done": context.indexer.done,
+        "trouble": context.embedder.trouble or None,
+    }
+    folders = [str(folder) for folder in context.sync.folders]
+    return {**attrs.asdict(context.sync.progress), "folders": folders, "embedding": embedding}

@@ -1,0 +1,78 @@
+"""The one table from errors to HTTP answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from aiohttp import web
+from attrs import frozen
+
+from pinch import errors
+from pinch.memory.model import ModelUnusable
+
+
+class Unauthorized(errors.PinchError):
+    """No token, or one that opens nothing."""
+
+
+class Forbidden(errors.PinchError):
+    """A host or origin that may not call."""
+
+
+class MethodNotAllowed(errors.PinchError):
+    """The path exists, the method on it does not."""
+
+
+@frozen
+class Answer:
+    """How one kind of error is told."""
+
+    status: int
+    type: str
+    headers: Mapping[str, str] = {}
+
+
+BUSY_HEADERS = {"Retry-After": str(errors.Busy.retry_after)}
+
+ANSWERS: dict[type[errors.PinchError], Answer] = {
+    errors.Invalid: Answer(400, "invalid_request"),
+    Unauthorized: Answer(401, "unauthorized", {"WWW-Authenticate": 'Bearer realm="pinch"'}),
+    Forbidden: Answer(403, "forbidden"),
+    errors.NotFound: Answer(404, "not_found"),
+    MethodNotAllowed: Answer(405, "method_not_allowed"),
+    errors.Conflict: Answer(409, "conflict"),
+    errors.TooLarge: Answer(413, "too_large"),
+    errors.Busy: Answer(503, "busy", BUSY_HEADERS),
+    ModelUnusable: Answer(503, "model_unusable"),
+    errors.StoreDamaged: Answer(503, "store_damaged"),
+    errors.StoreUnusable: Answer(503, "store_unusable"),
+    errors.StorageFull: Answer(507, "storage_full"),
+}
+INTERNAL = Answer(500, "internal")
+
+OPENAI_PATHS = ("/v1/embeddings", "/v1/chat/completions", "/v1/models")
+"""Where errors take the shape that OpenAI's clients read."""
+
+
+def answer(error: errors.PinchError, path: str) -> web.Response:
+    """Return the response that tells a client of `error`."""
+    found = next((ANSWERS[kind] for kind in type(error).__mro__ if kind in ANSWERS), INTERNAL)
+    return _respond(found, error, path)
+
+
+def internal(path: str) -> web.Response:
+    """Return the response to a fault of our own; the log has the cause."""
+    error = errors.PinchError("something went wrong in the service", hint="look at its log: journalctl -u pinch")
+    return _respond(INTERNAL, error, path)
+
+
+def _respond(found: Answer, error: errors.PinchError, path: str) -> web.Response:
+    body: dict[str, str | None] = {"type": found.type, "message": error.message, "param": error.param}
+    if path.startswith(OPENAI_PATHS):
+        body["code"] = found.type
+        body["type"] = "invalid_request_error" if found.status < 500 else "server_error"
+    else:
+        body["hint"] = error.hint
+    text = json.dumps({"error": body})
+    return web.Response(status=found.status, text=text, content_type="application/json", headers=found.headers)

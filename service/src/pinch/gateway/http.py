@@ -1,0 +1,98 @@
+"""The HTTP application: its routes, and what surrounds every handler."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+from aiohttp import web
+
+from pinch.errors import Busy, NotFound, PinchError
+from pinch.gateway import documents, embeddings, memories, operations
+from pinch.gateway.auth import Handler, authorize
+from pinch.gateway.context import CONTEXT, Context, context_of
+from pinch.gateway.faults import MethodNotAllowed, answer, internal
+
+log = logging.getLogger(__name__)
+
+ALWAYS = frozenset({"/healthz", "/readyz", "/metrics", "/openapi.json", "/v1/budget"})
+"""Paths that answer while the service is not ready."""
+
+
+def routes() -> list[web.RouteDef]:
+    """Return everything there is to call."""
+    return [
+        web.get("/healthz", operations.health),
+        web.get("/readyz", operations.ready),
+        web.get("/metrics", operations.metrics),
+        web.get("/openapi.json", operations.openapi),
+        web.post("/v1/memories", memories.create),
+        web.get("/v1/memories", memories.listing),
+        web.get("/v1/memories/{id}", memories.show),
+        web.patch("/v1/memories/{id}", memories.change),
+        web.delete("/v1/memories/{id}", memories.forget),
+        web.post("/v1/recall", memories.recall),
+        web.get("/v1/documents", documents.listing),
+        web.put("/v1/documents/{path:.+}", documents.put),
+        web.get("/v1/documents/{path:.+}", documents.show),
+        web.delete("/v1/documents/{path:.+}", documents.remove),
+        web.post("/v1/sync", documents.start_sync),
+        web.get("/v1/sync", documents.show_sync),
+        web.post("/v1/embeddings", embeddings.create),
+        web.get("/v1/budget", operations.budget),
+        web.get("/v1/snapshot", operations.save_snapshot),
+        web.put("/v1/snapshot", operations.load_snapshot),
+    ]
+
+
+def application(context: Context) -> web.Application:
+    """Return the application that serves `context`."""
+    app = web.Application(middlewares=[_measured, _explained, authorize, _gated])
+    app[CONTEXT] = context
+    app.add_routes(routes())
+    return app
+
+
+@web.middleware
+async def _measured(request: web.Request, handler: Handler) -> web.StreamResponse:
+    begin = time.perf_counter()
+    response = await handler(request)
+    resource = request.match_info.route.resource
+    route = resource.canonical if resource is not None else "none"
+    metrics = context_of(request).metrics
+    metrics.requests.labels(route, str(response.status)).inc()
+    metrics.latency.labels(route).observe(time.perf_counter() - begin)
+    return response
+
+
+@web.middleware
+async def _explained(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn every error into an answer of the contract's shape."""
+    try:
+        return await handler(request)
+    except PinchError as error:
+        return answer(error, request.path)
+    except web.HTTPNotFound:
+        return answer(NotFound(f"there is no {request.path[:80]}", hint="GET /openapi.json lists what there is"), request.path)
+    except web.HTTPMethodNotAllowed as error:
+        methods = ", ".join(sorted(error.allowed_methods))
+        response = answer(
+            MethodNotAllowed(f"{request.method} is not offered here", hint=f"the methods are {methods}"), request.path
+        )
+        response.headers["Allow"] = methods
+        return response
+    except (web.HTTPException, asyncio.CancelledError, ConnectionError):
+        raise
+    except Exception:
+        log.exception("%s %s failed", request.method, request.path)
+        return internal(request.path)
+
+
+@web.middleware
+async def _gated(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuse work while the service cannot do it."""
+    waiting = context_of(request).waiting_for
+    if waiting and request.path not in ALWAYS:
+        raise Busy(f"not ready: waiting for {', '.join(sorted(waiting))}", hint="try again in a second")
+    return await handler(request)

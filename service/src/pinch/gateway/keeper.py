@@ -1,0 +1,64 @@
+"""Keeps the tokens of the file at hand, and notices when the file changes."""
+
+from __future__ import annotations
+
+import logging
+import time
+from datetime import datetime
+from pathlib import Path
+
+from attrs import define
+
+from pinch.gateway.tokens import Tokens, TokensError, create_tokens_file, load_tokens
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 1.0
+"""Seconds between two looks at the file's time."""
+
+
+@define(eq=False)
+class TokenKeeper:
+    """The valid tokens. A file that has become unusable changes nothing: the tokens before stay."""
+
+    path: Path
+    _tokens: Tokens | None = None
+    _seen: tuple[int, int] = (0, 0)
+    _looked: float = 0.0
+
+    def load(self, *, create: bool = False) -> None:
+        """Read the file, making it with a first token where there is none.
+
+        Raises:
+            TokensError: it cannot be used.
+        """
+        if create and not self.path.exists():
+            create_tokens_file(self.path)
+            log.info("made a first token in %s", self.path)
+        self._tokens = load_tokens(self.path)
+        self._seen = self._state()
+
+    def match(self, presented: str, now: datetime) -> str | None:
+        """Return the name of the token equal to `presented`, or None."""
+        if time.monotonic() - self._looked > LOOK_S:
+            self._looked = time.monotonic()
+            self._refresh()
+        return None if self._tokens is None else self._tokens.match(presented, now)
+
+    def _refresh(self) -> None:
+        state = self._state()
+        if state == self._seen:
+            return
+        self._seen = state
+        try:
+            self._tokens = load_tokens(self.path)
+            log.info("tokens read again")
+        except TokensError as error:
+            log.error("the tokens before stay valid: %s", error)
+
+    def _state(self) -> tuple[int, int]:
+        try:
+            status = self.path.stat()
+        except OSError:
+            return (0, 0)
+        return (status.st_mtime_ns, status.st_ino)

@@ -1,0 +1,148 @@
+"""Health, readiness, metrics, the budget, snapshots and the service's own description."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+
+import attrs
+from aiohttp import web
+
+from pinch.errors import Conflict, Invalid, StorageFull
+from pinch.gateway.auth import token_name
+from pinch.gateway.context import Context, context_of
+from pinch.gateway.query import Query
+from pinch.memory import snapshot
+
+PIECE = 64 * 1024
+LOADING = "a snapshot to be loaded"
+
+
+async def health(request: web.Request) -> web.Response:
+    """Say that the process answers."""
+    return web.json_response({"ok": True})
+
+
+async def ready(request: web.Request) -> web.Response:
+    """Say whether the service can work, and to holders of a token what it waits for."""
+    context = context_of(request)
+    damaged = context.store.writer.damaged
+    is_ready = not context.waiting_for and not damaged
+    body: dict[str, object] = {"ready": is_ready}
+    if token_name(request) is not None:
+        body["waiting_for"] = sorted(context.waiting_for)
+        body["tier"] = context.tier.name
+        body["store"] = f"damaged: {damaged}" if damaged else "ok"
+        body["set_aside"] = str(context.store.set_aside) if context.store.set_aside else None
+        body["model"] = context.embedder.trouble or ("loaded" if context.embedder.loaded else "not loaded")
+    return web.json_response(body, status=200 if is_ready else 503)
+
+
+async def metrics(request: web.Request) -> web.Response:
+    """Return the metrics in Prometheus' text format."""
+    text = await asyncio.get_running_loop().run_in_executor(None, context_of(request).metrics.text)
+    return web.Response(body=text, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+
+
+async def budget(request: web.Request) -> web.Response:
+    """Return every account's limit and use, and what the kernel says."""
+    Query.of(request)
+    statement = context_of(request).ledger.statement()
+    held = statement.sample
+    accounts = [
+        {"name": name, "limit_bytes": limit, "used_bytes": used} for name, limit, used in statement.accounts
+    ]
+    return web.json_response(
+        {
+            "tier": statement.tier,
+            "budget_bytes": statement.budget_bytes,
+            "accounts": accounts,
+            "rss_bytes": held.rss_bytes,
+            "anonymous_bytes": held.anonymous_bytes,
+            "mapped_bytes": held.mapped_bytes,
+            "unattributed_bytes": statement.unattributed_bytes,
+            "cgroup": attrs.asdict(held.cgroup) if held.cgroup else None,
+            "pressure_signal": held.pressure_signal,
+        }
+    )
+
+
+async def openapi(request: web.Request) -> web.Response:
+    """Return the OpenAPI document."""
+    text = resources.files("pinch.gateway").joinpath("openapi.json").read_text("utf-8")
+    return web.Response(text=text, content_type="application/json")
+
+
+async def save_snapshot(request: web.Request) -> web.StreamResponse:
+    """Stream a consistent copy of the store."""
+    context = context_of(request)
+    Query.of(request)
+    path = context.state_dir / "snapshot.partial"
+    with _alone(context):
+        try:
+            await context.store.readers.run(lambda connection: snapshot.save(connection, path))
+            response = web.StreamResponse(headers={"Content-Type": "application/vnd.pinch.snapshot"})
+            response.content_length = path.stat().st_size
+            await response.prepare(request)
+            loop = asyncio.get_running_loop()
+            with path.open("rb") as file:
+                while piece := await loop.run_in_executor(None, file.read, PIECE):
+                    await response.write(piece)
+            await response.write_eof()
+            return response
+        finally:
+            path.unlink(missing_ok=True)
+
+
+async def load_snapshot(request: web.Request) -> web.Response:
+    """Replace the store by a snapshot, after checking it from end to end."""
+    context = context_of(request)
+    Query.of(request)
+    path = context.state_dir / "incoming.partial"
+    loop = asyncio.get_running_loop()
+    with _alone(context):
+        try:
+            await _receive(request, path)
+            contents = await loop.run_in_executor(None, snapshot.inspect, path)
+            context.waiting_for.add(LOADING)
+            try:
+                await context.sync.stop()
+                await context.indexer.stop()
+                await context.store.swap(path)
+                await context.store.recover()
+                await context.indexer.start()
+            finally:
+                context.waiting_for.discard(LOADING)
+        finally:
+            path.unlink(missing_ok=True)
+    return web.json_response(attrs.asdict(contents))
+
+
+@contextmanager
+def _alone(context: Context) -> Iterator[None]:
+    """Let one snapshot be saved or loaded at a time."""
+    if context.snapshot_under_way:
+        raise Conflict("a snapshot is being saved or loaded", hint="try again when it is done")
+    context.snapshot_under_way = True
+    try:
+        yield
+    finally:
+        context.snapshot_under_way = False
+
+
+async def _receive(request: web.Request, path: Path) -> None:
+    loop = asyncio.get_running_loop()
+    try:
+        with path.open("wb") as file:
+            async for piece in request.content.iter_chunked(PIECE):
+                await loop.run_in_executor(None, file.write, piece)
+            file.flush()
+            await loop.run_in_executor(None, os.fsync, file.fileno())
+    except web.RequestPayloadError:
+        raise Invalid("the upload ended before its end", param="body", hint="send it again; nothing was changed") from None
+    except OSError as error:
+        raise StorageFull(f"the snapshot cannot be kept: {error.strerror}; nothing was changed", hint="free some space") from None

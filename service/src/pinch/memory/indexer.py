@@ -1,0 +1,109 @@
+"""The background work that gives every stored text its vector."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import apsw
+from attrs import define, field
+
+from pinch.errors import PinchError
+from pinch.memory import vectors
+from pinch.memory.embedding import Embedder
+from pinch.memory.model import bits_of
+from pinch.memory.store import Store
+from pinch.memory.vectors import ModelRow, Pending, Vector
+
+log = logging.getLogger(__name__)
+
+BATCH = 32
+"""Vectors that one write stores."""
+RETRY_S = 5
+"""Seconds before trying again after a full disk or a busy writer."""
+UNUSED_KEPT = 4096
+"""Vectors of texts that are stored no more and may come back; 1.8 MB at 384 dimensions."""
+
+
+@define(eq=False)
+class Indexer:
+    """Embeds what is pending, oldest first, and yields to queries between texts."""
+
+    store: Store
+    embedder: Embedder
+    model: ModelRow | None = None
+    done: int = 0
+    """Vectors stored since the start."""
+    _wake: asyncio.Event = field(factory=asyncio.Event)
+    _task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Register the model with the store and begin."""
+        manifest = self.embedder.manifest
+        if manifest is None:
+            return
+        self.model = await self.store.writer.run(
+            lambda connection: vectors.register(connection, manifest.name, manifest.sha256, manifest.dimensions)
+        )
+        self._task = asyncio.create_task(self._work(), name="pinch-indexer")
+        self._wake.set()
+
+    async def stop(self) -> None:
+        """Stop after the current text; what is pending stays pending."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+
+    def wake(self) -> None:
+        """Say that there may be new texts."""
+        self._wake.set()
+
+    async def pending(self) -> int:
+        """Return how many items wait for a vector; 0 where nothing embeds them."""
+        return 0 if self.model is None else await self.store.readers.run(vectors.pending_count)
+
+    async def _work(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            try:
+                while await self._turn():
+                    pass
+                await self._finish()
+            except PinchError as error:
+                if self.embedder.trouble:
+                    return
+                log.warning("indexing pauses: %s", error.message)
+                await asyncio.sleep(RETRY_S)
+                self._wake.set()
+
+    async def _turn(self) -> bool:
+        model = self.model
+        assert model is not None
+        while await self.store.writer.run(vectors.forget_vanished):
+            pass
+        batch = await self.store.readers.run(lambda connection: vectors.next_pending(connection, BATCH))
+        if not batch:
+            return False
+        ready = [(pending, await self._vector(model, pending)) for pending in batch]
+        await self.store.writer.run(lambda connection: vectors.store(connection, model, ready))
+        self.done += len(ready)
+        return True
+
+    async def _vector(self, model: ModelRow, pending: Pending) -> Vector:
+        known = await self.store.readers.run(lambda connection: vectors.known(connection, model, pending.digest))
+        if known is not None:
+            return Vector(int8=known, bits=bits_of(known))
+        return await self.embedder.document(pending.text)
+
+    async def _finish(self) -> None:
+        model = self.model
+        assert model is not None
+
+        def settle(connection: apsw.Connection) -> ModelRow:
+            vectors.forget_unused(connection, UNUSED_KEPT)
+            complete = not model.active and not vectors.pending_count(connection)
+            return vectors.promote(connection, model) if complete else model
+
+        self.model = await self.store.writer.run(settle)

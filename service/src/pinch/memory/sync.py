@@ -1,0 +1,192 @@
+"""Folder sync: keeps the documents of the configured folders in step with their files."""
+
+from __future__ import annotations
+
+import asyncio
+import fnmatch
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import apsw
+from attrs import define, field, frozen
+
+from pinch.errors import Conflict, Invalid, PinchError
+from pinch.memory import documents, rows
+from pinch.memory.chunking import Chunker
+from pinch.memory.documents import Origin, Upload
+from pinch.memory.store import Store
+
+log = logging.getLogger(__name__)
+
+PIECE = 64 * 1024
+"""Bytes read from a file at once."""
+FAILURES_KEPT = 100
+"""Failed files that the progress names; all are counted."""
+
+
+@frozen
+class Found:
+    """A file that belongs to a folder."""
+
+    folder: Path
+    file: Path
+    path: str
+    """Its document path: the folder's name, then the way below it."""
+
+
+@define
+class Progress:
+    """How far a sync is."""
+
+    state: str = "idle"
+    files_total: int = 0
+    files_done: int = 0
+    added: int = 0
+    updated: int = 0
+    removed: int = 0
+    failed: list[dict[str, str]] = field(factory=list)
+    failed_total: int = 0
+    started_at: str | None = None
+    finished_at: str | None = None
+
+    def fail(self, path: str, error: str) -> None:
+        """Note a file that could not be taken in."""
+        self.failed_total += 1
+        if len(self.failed) < FAILURES_KEPT:
+            self.failed.append({"path": path, "error": error})
+
+
+def walk(folder: Path, patterns: Sequence[str]) -> Iterator[Found]:
+    """Yield the files below `folder` whose names match, in a stable order; links out of it are not followed."""
+    root = folder.resolve()
+    for parent, folders, files in os.walk(root):
+        folders.sort()
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in sorted(files):
+            if not any(fnmatch.fnmatch(name, pattern) for pattern in patterns):
+                continue
+            file = Path(parent, name)
+            if file.is_file() and file.resolve().is_relative_to(root):
+                yield Found(root, file, f"{root.name}/{file.relative_to(root).as_posix()}")
+
+
+@define(eq=False)
+class FolderSync:
+    """One sync at a time over the folders that the settings name."""
+
+    store: Store
+    folders: Sequence[Path]
+    patterns: Sequence[str]
+    space: str
+    chunk_tokens: int
+    chunk_overlap: int
+    changed: Callable[[], None]
+    """Called when there are new texts to embed."""
+    progress: Progress = field(factory=Progress)
+    _task: asyncio.Task[None] | None = None
+
+    def start(self) -> Progress:
+        """Begin a sync.
+
+        Raises:
+            Invalid: no folder is configured.
+            Conflict: a sync is running.
+        """
+        if not self.folders:
+            raise Invalid("no folder is configured", hint="set [sync] folders in the config, or use pinch ingest")
+        if self._task is not None and not self._task.done():
+            raise Conflict("a sync is running", hint="GET /v1/sync shows its progress")
+        self.progress = Progress(state="running", started_at=rows.rfc3339(_now()))
+        self._task = asyncio.create_task(self._run(), name="pinch-sync")
+        return self.progress
+
+    async def stop(self) -> None:
+        """End a running sync; the next one goes on where it was."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        progress = self.progress
+        try:
+            for folder in self.folders:
+                await self._sync(folder)
+        except PinchError as error:
+            progress.fail(str(self.folders[0]), error.message)
+            log.error("sync stopped: %s", error.message)
+        finally:
+            progress.state = "idle"
+            progress.finished_at = rows.rfc3339(_now())
+            self.changed()
+
+    async def _sync(self, folder: Path) -> None:
+        progress = self.progress
+        if not folder.is_dir():
+            progress.fail(str(folder), "the folder does not exist; its documents are kept")
+            return
+        loop = asyncio.get_running_loop()
+        progress.files_total += await loop.run_in_executor(None, lambda: sum(1 for _ in walk(folder, self.patterns)))
+        seen = set()
+        for found in walk(folder, self.patterns):
+            seen.add(found.path)
+            try:
+                await self._take(found)
+            except (PinchError, OSError, UnicodeError) as error:
+                progress.fail(found.path, error.message if isinstance(error, PinchError) else str(error))
+            progress.files_done += 1
+        await self._sweep(folder.resolve(), seen)
+
+    async def _take(self, found: Found) -> None:
+        documents.check_path(found.path)
+        status = found.file.stat()
+        origin = Origin(str(found.folder), status.st_mtime_ns)
+        known = await self.store.readers.run(lambda connection: _known(connection, self.space, found.path))
+        if known is not None and known == (status.st_size, status.st_mtime_ns):
+            return
+        upload = Upload(
+            self.store.writer, self.space, found.path, _now(), Chunker(self.chunk_tokens, self.chunk_overlap), origin
+        )
+        try:
+            loop = asyncio.get_running_loop()
+            with found.file.open("rb") as file:
+                while piece := await loop.run_in_executor(None, file.read, PIECE):
+                    await upload.feed(piece)
+            stored = await upload.finish()
+        except BaseException:
+            await asyncio.shield(upload.abandon())
+            raise
+        self.progress.added += stored.created
+        self.progress.updated += stored.changed and not stored.created
+        if stored.changed:
+            self.changed()
+
+    async def _sweep(self, folder: Path, seen: set[str]) -> None:
+        """Remove documents of this folder whose file is gone."""
+        gone = await self.store.readers.run(
+            lambda connection: [
+                path
+                for (path,) in connection.execute(
+                    "SELECT path FROM documents JOIN spaces ON spaces.id = space WHERE live AND folder = ? AND name = ?",
+                    (str(folder), self.space),
+                )
+                if path not in seen
+            ]
+        )
+        for path in gone:
+            await self.store.writer.run(lambda connection, path=path: documents.remove(connection, self.space, path))
+            self.progress.removed += 1
+
+
+def _known(connection: apsw.Connection, space: str, path: str) -> tuple[int, int] | None:
+    row = connection.execute(
+        "SELECT bytes, mtime_ns FROM documents JOIN spaces ON spaces.id = space WHERE live AND name = ? AND path = ?",
+        (space, path),
+    ).fetchone()
+    return None if row is None or row[1] is None else (row[0], row[1])
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000

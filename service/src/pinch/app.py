@@ -9,18 +9,18 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from aiohttp import web
+import apsw
 from attrs import define
 
 from pinch.budget.ledger import Ledger, OverBudget
 from pinch.errors import PinchError
 from pinch.gateway.context import Context
 from pinch.gateway.http import application
-from pinch.gateway.listener import ListenError, Listener
+from pinch.gateway.keeper import TokenKeeper
+from pinch.gateway.listener import Listener, ListenError
 from pinch.gateway.metrics import Metrics
 from pinch.gateway.reading import InFlight
 from pinch.gateway.tokens import TokensError
-from pinch.gateway.keeper import TokenKeeper
 from pinch.memory import vectors
 from pinch.memory.database import DatabaseConfig
 from pinch.memory.embedding import Embedder
@@ -128,8 +128,6 @@ class Service:
 
     @staticmethod
     def _open_accounts(context: Context, listener: Listener) -> None:
-        import apsw
-
         ledger, embedder = context.ledger, context.embedder
         ledger.open("sqlite", apsw.memory_used, lambda: apsw.release_memory(ledger.limits["sqlite"]))
         ledger.open("connections", lambda: context.in_flight.used + listener.open_connections * CONNECTION_BYTES)
@@ -172,7 +170,9 @@ class Service:
 
 def run(settings: Settings) -> int:
     """Run the service until SIGTERM or SIGINT; return the exit status."""
-    logging.basicConfig(stream=sys.stderr, level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(
+        stream=sys.stderr, level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s"
+    )
     try:
         service = Service.build(settings, choose_tier(settings, load_tiers()))
         asyncio.run(_serve(service))

@@ -7,7 +7,7 @@ import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 from attrs import Attribute, field, fields, frozen, has
 
@@ -68,7 +68,9 @@ class GatewaySettings:
     """The HTTP side."""
 
     max_connections: int = _setting(0, "Open connections; one more is refused. 0 takes the tier's number.", least=0)
-    max_body_kb: int = _setting(0, "Largest JSON body, KiB; documents are streamed and have no limit. 0 takes the tier's.", least=0)
+    max_body_kb: int = _setting(
+        0, "Largest JSON body, KiB; documents are streamed and have no limit. 0 takes the tier's.", least=0
+    )
     allowed_hosts: list[str] = _setting([], "Host names clients may use besides loopback and the listen address.")
     allowed_origins: list[str] = _setting([], "Web origins that may call from a browser.")
     allow_plaintext: bool = _setting(False, "Listen beyond loopback without TLS.")
@@ -82,16 +84,24 @@ class Settings:
 
     listen: str = _setting("127.0.0.1:18789", "Address and port of the service.")
     state_dir: str = _setting("/var/lib/pinch", "Folder of the store.")
-    tokens_file: str = _setting("/etc/pinch/tokens", "File with one `name token` a line; made on first start if absent.")
-    tier: str = _setting("auto", "`minimal`, `light`, `full`, or `auto` to detect it.", choices=("auto", "minimal", "light", "full"))
+    tokens_file: str = _setting(
+        "/etc/pinch/tokens", "File with one `name token` a line; made on first start if absent."
+    )
+    tier: str = _setting(
+        "auto", "`minimal`, `light`, `full`, or `auto` to detect it.", choices=("auto", "minimal", "light", "full")
+    )
     on_misfit: str = _setting(
         "refuse",
         "What happens when a tier does not fit the machine: `refuse` to start or `step_down` to a smaller tier.",
         choices=("refuse", "step_down"),
     )
-    model_dir: str = _setting("", "Folder of the embedding model; empty looks for the tier's model under the standard folder.")
+    model_dir: str = _setting(
+        "", "Folder of the embedding model; empty looks for the tier's model under the standard folder."
+    )
     budget_mb: int = _setting(0, "Anonymous memory the service may hold, MB; 0 takes the tier's.", least=0)
-    log_level: str = _setting("info", "`debug`, `info`, `warning` or `error`.", choices=("debug", "info", "warning", "error"))
+    log_level: str = _setting(
+        "info", "`debug`, `info`, `warning` or `error`.", choices=("debug", "info", "warning", "error")
+    )
     memory: MemorySettings = field(factory=MemorySettings)
     embedding: EmbeddingSettings = field(factory=EmbeddingSettings)
     sync: SyncSettings = field(factory=SyncSettings)
@@ -216,6 +226,6 @@ def _check(attribute: Attribute[Any], kind: Any, value: Any, key: str) -> Any:
     return value
 
 
-def _nearest(name: str, known: Union[Mapping[str, Any], tuple[str, ...]]) -> str:
+def _nearest(name: str, known: Mapping[str, Any] | tuple[str, ...]) -> str:
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f"; did you mean {close[0]}?" if close else ""

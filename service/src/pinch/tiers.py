@@ -33,7 +33,7 @@ class Machine:
     @property
     def is_arm32(self) -> bool:
         """Whether programs here are 32-bit Arm ones, for which there is no ONNX Runtime."""
-        return self.machine.startswith("arm") and not self.machine.startswith("arm64") or (
+        return (self.machine.startswith("arm") and not self.machine.startswith("arm64")) or (
             self.machine == "aarch64" and self.bits == 32
         )
 

@@ -9,9 +9,9 @@ from aiohttp import web
 from attrs import define, field
 
 from pinch.budget.ledger import Ledger
+from pinch.gateway.keeper import TokenKeeper
 from pinch.gateway.metrics import Metrics
 from pinch.gateway.reading import InFlight
-from pinch.gateway.keeper import TokenKeeper
 from pinch.memory.embedding import Embedder
 from pinch.memory.indexer import Indexer
 from pinch.memory.search import Recall

@@ -36,7 +36,9 @@ async def put(request: web.Request) -> web.Response:
     except BaseException as error:
         await asyncio.shield(upload.abandon())
         if isinstance(error, web.RequestPayloadError):
-            raise Invalid("the upload ended before its end", param="body", hint="send it again; nothing was stored") from None
+            raise Invalid(
+                "the upload ended before its end", param="body", hint="send it again; nothing was stored"
+            ) from None
         raise
     context.indexer.wake()
     answer = {**attrs.asdict(stored.document), "created": stored.created, "changed": stored.changed}

@@ -74,7 +74,9 @@ async def _explained(request: web.Request, handler: Handler) -> web.StreamRespon
     except PinchError as error:
         return answer(error, request.path)
     except web.HTTPNotFound:
-        return answer(NotFound(f"there is no {request.path[:80]}", hint="GET /openapi.json lists what there is"), request.path)
+        return answer(
+            NotFound(f"there is no {request.path[:80]}", hint="GET /openapi.json lists what there is"), request.path
+        )
     except web.HTTPMethodNotAllowed as error:
         methods = ", ".join(sorted(error.allowed_methods))
         response = answer(

@@ -36,7 +36,9 @@ class _LedgerCollector(Collector):
         ):
             yield GaugeMetricFamily(name, text, value)
         if held_now.cgroup is not None:
-            yield GaugeMetricFamily("pinch_cgroup_current_bytes", "Memory of the cgroup.", held_now.cgroup.current_bytes)
+            yield GaugeMetricFamily(
+                "pinch_cgroup_current_bytes", "Memory of the cgroup.", held_now.cgroup.current_bytes
+            )
             yield GaugeMetricFamily("pinch_cgroup_oom_kills", "Processes killed for memory.", held_now.cgroup.oom_kill)
 
 

@@ -53,9 +53,7 @@ async def budget(request: web.Request) -> web.Response:
     Query.of(request)
     statement = context_of(request).ledger.statement()
     held = statement.sample
-    accounts = [
-        {"name": name, "limit_bytes": limit, "used_bytes": used} for name, limit, used in statement.accounts
-    ]
+    accounts = [{"name": name, "limit_bytes": limit, "used_bytes": used} for name, limit, used in statement.accounts]
     return web.json_response(
         {
             "tier": statement.tier,
@@ -143,6 +141,10 @@ async def _receive(request: web.Request, path: Path) -> None:
             file.flush()
             await loop.run_in_executor(None, os.fsync, file.fileno())
     except web.RequestPayloadError:
-        raise Invalid("the upload ended before its end", param="body", hint="send it again; nothing was changed") from None
+        raise Invalid(
+            "the upload ended before its end", param="body", hint="send it again; nothing was changed"
+        ) from None
     except OSError as error:
-        raise StorageFull(f"the snapshot cannot be kept: {error.strerror}; nothing was changed", hint="free some space") from None
+        raise StorageFull(
+            f"the snapshot cannot be kept: {error.strerror}; nothing was changed", hint="free some space"
+        ) from None

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from attrs import frozen
 from aiohttp import web
+from attrs import frozen
 
 from pinch.errors import Invalid
 from pinch.gateway.bodies import check_name
@@ -29,7 +29,9 @@ class Query:
         for name, value in request.query.items():
             if name not in known:
                 listed = ", ".join(known) or "none"
-                raise Invalid(f"there is no parameter {name[:40]!r}", param=name[:40], hint=f"the parameters are: {listed}")
+                raise Invalid(
+                    f"there is no parameter {name[:40]!r}", param=name[:40], hint=f"the parameters are: {listed}"
+                )
             if name in values:
                 raise Invalid(f"parameter {name} is given twice", param=name)
             values[name] = value

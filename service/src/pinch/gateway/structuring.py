@@ -113,9 +113,13 @@ def _fault(error: BaseException, path: str) -> Invalid:
     return Invalid(f"{path or 'body'}: {error}", param=path or "body")
 
 
+def _is_list(cls: Any) -> bool:
+    return get_origin(cls) is list
+
+
 _CONVERTER = Converter()
 for _kind in (str, int, bool):
     _CONVERTER.register_structure_hook(_kind, _exactly(_kind))
-_CONVERTER.register_structure_hook_factory(lambda cls: get_origin(cls) is list, _list_hook)
+_CONVERTER.register_structure_hook_factory(_is_list, _list_hook)
 _CONVERTER.register_structure_hook_factory(lambda cls: get_origin(cls) in {types.UnionType, Union}, _optional_hook)
 _CONVERTER.register_structure_hook_factory(attrs.has, _object_hook)

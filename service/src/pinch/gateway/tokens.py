@@ -7,7 +7,7 @@ import hashlib
 import hmac
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -148,7 +148,6 @@ def _write(path: Path, file: TokensFile) -> None:
             os.fsync(stream.fileno())
         partial.rename(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise TokensError(
-            f"tokens file {path} cannot be written: {error.strerror}; run as its owner (sudo)"
-        ) from None
+        with suppress(OSError):
+            partial.unlink()
+        raise TokensError(f"tokens file {path} cannot be written: {error.strerror}; run as its owner (sudo)") from None

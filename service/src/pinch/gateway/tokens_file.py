@@ -81,9 +81,7 @@ class TokensFile:
             TokensError: the name is taken, or is no name.
         """
         if any(entry.name == name for entry in self.entries):
-            raise TokensError(
-                f"a token called {name} exists; choose another name, or `pinch token rotate {name}`"
-            )
+            raise TokensError(f"a token called {name} exists; choose another name, or `pinch token rotate {name}`")
         entry = _new_entry(name)
         return TokensFile((*self.lines, entry)), entry
 
@@ -117,13 +115,9 @@ class TokensFile:
             TokensError: no valid token would be left, and nobody could use the service.
         """
         self._require(name)
-        left = TokensFile(
-            tuple(line for line in self.lines if not (isinstance(line, Entry) and line.name == name))
-        )
+        left = TokensFile(tuple(line for line in self.lines if not (isinstance(line, Entry) and line.name == name)))
         if left.first(now) is None:
-            raise TokensError(
-                f"{name} is the last valid token; add another one first (`pinch token add NAME`)"
-            )
+            raise TokensError(f"{name} is the last valid token; add another one first (`pinch token add NAME`)")
         return left
 
     def _require(self, name: str) -> None:
@@ -143,9 +137,7 @@ def read_tokens_file(path: Path) -> TokensFile:
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as stream:
             status = os.fstat(stream.fileno())
             if not stat.S_ISREG(status.st_mode):
-                raise TokensError(
-                    f"tokens file {path} is not a regular file; expected one `name token` a line"
-                )
+                raise TokensError(f"tokens file {path} is not a regular file; expected one `name token` a line")
             if status.st_mode & _OTHERS:
                 raise TokensError(
                     f"tokens file {path} has mode {stat.S_IMODE(status.st_mode):04o}, so others can use it; "
@@ -179,9 +171,7 @@ def parse_tokens(content: bytes, origin: str) -> TokensFile:
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise TokensError(
-            f"{origin} is not UTF-8 at byte {error.start}; expected one `name token` a line"
-        ) from None
+        raise TokensError(f"{origin} is not UTF-8 at byte {error.start}; expected one `name token` a line") from None
     lines: list[Entry | str] = []
     seen: dict[str, int] = {}
     for number, raw in enumerate(text.splitlines(), 1):
@@ -191,9 +181,7 @@ def parse_tokens(content: bytes, origin: str) -> TokensFile:
             continue
         entry = _parse_line(line.split(), f"{origin} line {number}")
         if entry.token in seen:
-            raise TokensError(
-                f"{origin} line {number}: same token as line {seen[entry.token]}; remove one of them"
-            )
+            raise TokensError(f"{origin} line {number}: same token as line {seen[entry.token]}; remove one of them")
         seen[entry.token] = number
         lines.append(entry)
     return TokensFile(tuple(lines))
@@ -201,9 +189,7 @@ def parse_tokens(content: bytes, origin: str) -> TokensFile:
 
 def _new_entry(name: str) -> Entry:
     if not _NAME.fullmatch(name):
-        raise TokensError(
-            f"{name!r} is no token name; expected 1 to 64 letters, digits, dots, dashes or underscores"
-        )
+        raise TokensError(f"{name!r} is no token name; expected 1 to 64 letters, digits, dots, dashes or underscores")
     return Entry(name, secrets.token_urlsafe(TOKEN_BYTES))
 
 
@@ -213,9 +199,7 @@ def _parse_line(words: list[str], where: str) -> Entry:
         raise TokensError(f"{where}: {len(words)} words; expected `name token` or `name token until=RFC3339`")
     name, token = words[:2]
     if not _NAME.fullmatch(name):
-        raise TokensError(
-            f"{where}: the first word is no name; expected letters, digits, dots, dashes or underscores"
-        )
+        raise TokensError(f"{where}: the first word is no name; expected letters, digits, dots, dashes or underscores")
     if not _TOKEN.fullmatch(token):
         raise TokensError(
             f"{where}: the token of {name} has {len(token)} characters; "
@@ -229,7 +213,5 @@ def _parse_line(words: list[str], where: str) -> Entry:
         except ValueError:
             until = None
         if key != "until" or until is None or until.tzinfo is None:
-            raise TokensError(
-                f"{where}: the third word is not until=RFC3339, such as until=2030-01-31T12:00:00+00:00"
-            )
+            raise TokensError(f"{where}: the third word is not until=RFC3339, such as until=2030-01-31T12:00:00+00:00")
     return Entry(name, token, until)

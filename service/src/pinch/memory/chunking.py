@@ -83,7 +83,10 @@ class Chunker:
             if end >= 0:
                 stop, ended = end + 1, True
             elif len(rest) - start >= LINE_LIMIT:
-                stop, ended = rest.rfind(" ", start + LINE_LIMIT // 2, start + LINE_LIMIT) + 1 or start + LINE_LIMIT, False
+                stop, ended = (
+                    rest.rfind(" ", start + LINE_LIMIT // 2, start + LINE_LIMIT) + 1 or start + LINE_LIMIT,
+                    False,
+                )
             else:
                 break
             yield from self._take(rest[start:stop], ended)

@@ -64,13 +64,19 @@ def translate(error: apsw.Error) -> PinchError:
     if isinstance(error, apsw.FullError):
         return StorageFull("the disk is full; nothing was stored", hint="free some space and try again")
     if isinstance(error, apsw.IOError):
-        return StorageFull(f"the disk refused a write ({error}); nothing was stored", hint="check space and health of the disk")
+        return StorageFull(
+            f"the disk refused a write ({error}); nothing was stored", hint="check space and health of the disk"
+        )
     if isinstance(error, apsw.CorruptError | apsw.NotADBError):
-        return StoreDamaged(f"the store is damaged: {error}", hint="restart the service: it sets the file aside; then load a snapshot")
+        return StoreDamaged(
+            f"the store is damaged: {error}", hint="restart the service: it sets the file aside; then load a snapshot"
+        )
     if isinstance(error, apsw.NoMemError):
         return Busy("SQLite's account is used up", hint="ask for less at once, or raise the sqlite account")
     if isinstance(error, apsw.ReadOnlyError | apsw.PermissionsError | apsw.CantOpenError):
-        return StoreUnusable(f"the store cannot be written: {error}", hint="check the owner and mode of the state folder")
+        return StoreUnusable(
+            f"the store cannot be written: {error}", hint="check the owner and mode of the state folder"
+        )
     raise error
 
 
@@ -158,7 +164,9 @@ def _open_checked(config: DatabaseConfig) -> apsw.Connection:
                 hint="start the newer release, or load a snapshot made by this one",
             )
         else:
-            connection.execute("SELECT count(*) FROM sqlite_schema; SELECT max(id) FROM items; SELECT max(id) FROM texts").fetchall()
+            connection.execute(
+                "SELECT count(*) FROM sqlite_schema; SELECT max(id) FROM items; SELECT max(id) FROM texts"
+            ).fetchall()
     except BaseException:
         connection.close()
         raise
@@ -231,7 +239,9 @@ class Writer:
             StoreDamaged: SQLite reported corruption, now or earlier.
         """
         if self.damaged:
-            raise StoreDamaged(f"the store is damaged: {self.damaged}", hint="restart the service: it sets the file aside")
+            raise StoreDamaged(
+                f"the store is damaged: {self.damaged}", hint="restart the service: it sets the file aside"
+            )
         if self._thread is None:
             raise Busy("the store is being replaced", hint="try again in a second")
         loop = asyncio.get_running_loop()
@@ -242,7 +252,8 @@ class Writer:
             raise Busy(f"{QUEUE_LIMIT} writes are waiting", hint="try again in a second") from None
         self.waiting_bytes += cost
         try:
-            return await asyncio.shield(ticket.future)  # type: ignore[no-any-return]
+            result: T = await asyncio.shield(ticket.future)
+            return result
         finally:
             self.waiting_bytes -= cost
 
@@ -278,7 +289,7 @@ class Writer:
             for ticket in group:
                 self._attempt(ticket)
             connection.execute("COMMIT")
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever failed, every waiting caller must hear of it
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             for ticket in group:

@@ -8,6 +8,7 @@ import codecs
 import hashlib
 from collections.abc import Sequence
 from pathlib import PurePosixPath
+from typing import Any
 
 import apsw
 from attrs import define, field, frozen
@@ -60,7 +61,9 @@ def check_path(path: str) -> str:
     """
     hint = "use a relative path such as notes/2026/may.md"
     if not path or len(path.encode("utf-8", "surrogatepass")) > PATH_LIMIT:
-        raise Invalid(f"document path has {len(path)} characters; expected 1 to {PATH_LIMIT} bytes", param="path", hint=hint)
+        raise Invalid(
+            f"document path has {len(path)} characters; expected 1 to {PATH_LIMIT} bytes", param="path", hint=hint
+        )
     if path.startswith("/") or "\\" in path or any(part in {"", ".", ".."} for part in path.split("/")):
         raise Invalid(f"document path {path[:80]!r} is not a plain relative path", param="path", hint=hint)
     if any(ord(sign) < 32 or ord(sign) == 127 or 0xD800 <= ord(sign) <= 0xDFFF for sign in path):
@@ -80,8 +83,8 @@ class Upload:
     origin: Origin | None = None
     waiting_bytes: int = 0
     """Bytes of chunks held here, for the ledger."""
-    _decoder: codecs.IncrementalDecoder = field(factory=lambda: codecs.getincrementaldecoder("utf-8")())
-    _hash: "hashlib._Hash" = field(factory=hashlib.sha256)
+    _decoder: codecs.IncrementalDecoder = field(factory=codecs.getincrementaldecoder("utf-8"))
+    _hash: hashlib._Hash = field(factory=hashlib.sha256)
     _bytes: int = 0
     _waiting: list[Chunk] = field(factory=list)
     _row: int | None = None
@@ -98,11 +101,7 @@ class Upload:
         self._take(self._decode(data, final=False))
         self._bytes += len(data)
         while len(self._waiting) >= BATCH:
-            batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
-            first = self._stored
-            self._row = await self.writer.run(lambda connection: self._append(connection, batch, first), self.waiting_bytes)
-            self._stored += len(batch)
-            self._weigh()
+            await self._store(self._waiting[:BATCH])
 
     async def finish(self) -> Stored:
         """Store the rest and let the document take its place."""
@@ -115,6 +114,14 @@ class Upload:
         if row is not None:
             await self.writer.run(lambda connection: _drop(connection, row))
 
+    async def _store(self, batch: Sequence[Chunk]) -> None:
+        self._row = await self.writer.run(
+            lambda connection: self._append(connection, batch, self._stored), self.waiting_bytes
+        )
+        self._stored += len(batch)
+        del self._waiting[: len(batch)]
+        self._weigh()
+
     def _decode(self, data: bytes, *, final: bool) -> str:
         try:
             text = self._decoder.decode(data, final)
@@ -125,7 +132,9 @@ class Upload:
                 hint="documents are UTF-8 text; convert it first",
             ) from None
         if "\0" in text:
-            raise Invalid(f"document {self.path} holds NUL bytes", param="body", hint="documents are text, not binary files")
+            raise Invalid(
+                f"document {self.path} holds NUL bytes", param="body", hint="documents are text, not binary files"
+            )
         return text
 
     def _take(self, text: str, *, last: bool = False) -> None:
@@ -189,7 +198,7 @@ class Upload:
 
 def _drop(connection: apsw.Connection, row: int) -> None:
     chunks = connection.execute("SELECT id FROM items WHERE document = ?", (row,)).fetchall()
-    rows.remove_items(connection, [item for (item,) in chunks])
+    rows.remove_items(connection, [int(str(item)) for (item,) in chunks])
     connection.execute("DELETE FROM documents WHERE id = ?", (row,))
 
 
@@ -197,11 +206,16 @@ def drop_unfinished(connection: apsw.Connection) -> int:
     """Delete what uploads left that ended with a kill or a power cut; return how many there were."""
     unfinished = connection.execute("SELECT id FROM documents WHERE NOT live").fetchall()
     for (row,) in unfinished:
-        _drop(connection, row)
+        _drop(connection, int(str(row)))
     return len(unfinished)
 
 
 _SELECT = "SELECT path, name, sha256, bytes, chunks, at FROM documents JOIN spaces ON spaces.id = space WHERE live "
+
+
+def _build(row: Sequence[Any]) -> Document:
+    path, space, sha256, size, chunks, at = row
+    return Document(path, space, sha256, size, chunks, rows.rfc3339(at))
 
 
 def get(connection: apsw.Connection, space: str, path: str) -> Document:
@@ -213,7 +227,7 @@ def get(connection: apsw.Connection, space: str, path: str) -> Document:
     row = connection.execute(_SELECT + "AND name = ? AND path = ?", (space, path)).fetchone()
     if row is None:
         raise NotFound(f"there is no document {path[:80]!r} in space {space!r}", param="path")
-    return Document(*row[:-1], at=rows.rfc3339(row[-1]))
+    return _build(row)
 
 
 def remove(connection: apsw.Connection, space: str, path: str) -> None:
@@ -227,7 +241,8 @@ def remove(connection: apsw.Connection, space: str, path: str) -> None:
         "SELECT documents.id FROM documents JOIN spaces ON spaces.id = space WHERE live AND name = ? AND path = ?",
         (space, path),
     ).fetchone()
-    _drop(connection, row[0])
+    assert row is not None
+    _drop(connection, int(str(row[0])))
 
 
 def listing(
@@ -243,7 +258,7 @@ def listing(
         _SELECT + "AND name = ? AND path > ? AND substr(path, 1, ?) = ? ORDER BY path LIMIT ?",
         (space, after, len(prefix), prefix, limit + 1),
     ).fetchall()
-    page = [Document(*row[:-1], at=rows.rfc3339(row[-1])) for row in found[:limit]]
+    page = [_build(row) for row in found[:limit]]
     return page, _make_cursor(page[-1].path) if len(found) > limit else None
 
 
@@ -253,7 +268,9 @@ def _make_cursor(path: str) -> str:
 
 def _parse_cursor(cursor: str) -> str:
     try:
-        return check_path(base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode("utf-8"))
+        return check_path(
+            base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode("utf-8")
+        )
     except (binascii.Error, ValueError, Invalid):
         raise Invalid(
             f"cursor is {cursor[:40]!r}, which this service did not make",

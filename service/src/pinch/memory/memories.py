@@ -71,7 +71,9 @@ def parse_id(public: str) -> int:
     """
     number = public.removeprefix(PREFIX)
     if not public.startswith(PREFIX) or not number.isascii() or not number.isdigit() or len(number) > 18:
-        raise NotFound(f"there is no memory {public[:40]!r}", param="id", hint="ids come from POST /v1/memories or a hit")
+        raise NotFound(
+            f"there is no memory {public[:40]!r}", param="id", hint="ids come from POST /v1/memories or a hit"
+        )
     return int(number)
 
 
@@ -165,7 +167,7 @@ def listing(
     found = connection.execute(
         _SELECT + f"WHERE {' AND '.join(clauses)} ORDER BY items.id DESC LIMIT ?", (*bindings, limit + 1)
     ).fetchall()
-    following = make_cursor(found[limit - 1][0]) if len(found) > limit else None
+    following = make_cursor(int(str(found[limit - 1][0]))) if len(found) > limit else None
     return _build(connection, found[:limit]), following
 
 
@@ -187,7 +189,11 @@ def parse_cursor(cursor: str) -> int:
             return int(value)
     except (binascii.Error, ValueError):
         pass
-    raise Invalid(f"cursor is {cursor[:40]!r}, which this service did not make", param="cursor", hint="pass the cursor of the last page, or none")
+    raise Invalid(
+        f"cursor is {cursor[:40]!r}, which this service did not make",
+        param="cursor",
+        hint="pass the cursor of the last page, or none",
+    )
 
 
 def change(connection: apsw.Connection, public: str, wanted: Change) -> Memory:

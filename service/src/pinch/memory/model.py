@@ -6,6 +6,7 @@ import ctypes
 import gc
 import json
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +61,9 @@ def read_manifest(folder: Path) -> Manifest:
         )
         files = {str(name): int(entry["bytes"]) for name, entry in raw["files"].items()}
     except OSError as error:
-        raise ModelUnusable(f"model folder {folder} has no readable manifest.json: {error.strerror}", hint=hint) from None
+        raise ModelUnusable(
+            f"model folder {folder} has no readable manifest.json: {error.strerror}", hint=hint
+        ) from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelUnusable(f"{folder / 'manifest.json'} is no model manifest ({error})", hint=hint) from None
     if manifest.dimensions < 8 or manifest.dimensions % 8 or manifest.window < 3:
@@ -101,7 +104,7 @@ class Session:
         count = max(1, -(-len(ids) // room))
         borders = [len(ids) * part // count for part in range(count + 1)]
         total = np.zeros(self.manifest.dimensions, np.float32)
-        for begin, end in zip(borders, borders[1:], strict=False):
+        for begin, end in pairwise(borders):
             total += self._run(ids[begin:end]) * max(1, end - begin)
         norm = float(np.linalg.norm(total))
         return (total / norm if norm else total), len(ids)
@@ -149,7 +152,8 @@ def load_session(manifest: Manifest, threads: int) -> Session:
         raise ModelUnusable(f"the tokenizer of {manifest.name} has no [CLS] and [SEP]", hint=hint)
     if found != manifest.dimensions:
         raise ModelUnusable(
-            f"model {manifest.name} makes vectors of {found} dimensions; its manifest says {manifest.dimensions}", hint=hint
+            f"model {manifest.name} makes vectors of {found} dimensions; its manifest says {manifest.dimensions}",
+            hint=hint,
         )
     return Session(manifest, runtime, tokenizer, (first, last))
 

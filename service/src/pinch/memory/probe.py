@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import platform
 import signal
 import sys
@@ -21,6 +20,10 @@ def _fingerprint(manifest: Manifest) -> str:
     return f"{manifest.sha256} onnxruntime {metadata.version('onnxruntime')} {platform.machine()} {platform.release()}"
 
 
+def _recorded(record: Path) -> str:
+    return record.read_text("utf-8", "replace").strip() if record.is_file() else ""
+
+
 async def probe(manifest: Manifest, record: Path) -> None:
     """Embed one sentence in a subprocess, once for each model, runtime and kernel; `record` remembers success.
 
@@ -28,7 +31,7 @@ async def probe(manifest: Manifest, record: Path) -> None:
         ModelUnusable: the subprocess died, failed or took too long.
     """
     fingerprint = _fingerprint(manifest)
-    if record.is_file() and record.read_text("utf-8", "replace").strip() == fingerprint:
+    if _recorded(record) == fingerprint:
         return
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "pinch.memory.probe", str(manifest.folder),
@@ -47,10 +50,12 @@ async def probe(manifest: Manifest, record: Path) -> None:
     if code < 0:
         raise ModelUnusable(f"model {manifest.name} crashes on this CPU ({signal.Signals(-code).name})", hint=hint)
     if code:
-        raise ModelUnusable(output.decode("utf-8", "replace").strip() or f"the model's trial ended with {code}", hint=hint)
+        raise ModelUnusable(
+            output.decode("utf-8", "replace").strip() or f"the model's trial ended with {code}", hint=hint
+        )
     partial = record.with_suffix(".partial")
     partial.write_text(fingerprint + "\n", "utf-8")
-    os.replace(partial, record)
+    partial.replace(record)
 
 
 def main(folder: str) -> int:

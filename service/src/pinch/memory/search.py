@@ -99,7 +99,9 @@ class Recall:
         model = self.indexer.model
         try:
             if model is None or not model.active:
-                raise ModelUnusable("the vectors of a new model are being made", hint="GET /v1/sync shows how far it is")
+                raise ModelUnusable(
+                    "the vectors of a new model are being made", hint="GET /v1/sync shows how far it is"
+                )
             return request.mode, await self.embedder.query(request.query)
         except PinchError:
             if request.mode == "semantic":

@@ -64,7 +64,7 @@ def inspect(path: Path) -> Contents:
                 raise Invalid(f"the snapshot is damaged: {fault}", param="body", hint=hint)
 
             def count(table: str) -> int:
-                return int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+                return int(connection.execute(f"SELECT count(*) FROM {table}").get)
 
             return Contents(
                 memories=count("items WHERE kind = 0"),
@@ -92,7 +92,7 @@ def take_place(incoming: Path, store: Path) -> Path:
     _to_disk(incoming)
     if store.exists():
         os.link(store, kept)
-    os.replace(incoming, store)
+    incoming.replace(store)
     _to_disk(store.parent)
     return kept
 

@@ -106,5 +106,3 @@ class Store:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
-
-

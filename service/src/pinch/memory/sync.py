@@ -59,9 +59,8 @@ class Progress:
             self.failed.append({"path": path, "error": error})
 
 
-def walk(folder: Path, patterns: Sequence[str]) -> Iterator[Found]:
-    """Yield the files below `folder` whose names match, in a stable order; links out of it are not followed."""
-    root = folder.resolve()
+def walk(root: Path, patterns: Sequence[str]) -> Iterator[Found]:
+    """Yield the files below the resolved folder `root` whose names match, in a stable order; links out of it are not followed."""
     for parent, folders, files in os.walk(root):
         folders.sort()
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -124,20 +123,21 @@ class FolderSync:
 
     async def _sync(self, folder: Path) -> None:
         progress = self.progress
-        if not folder.is_dir():
+        loop = asyncio.get_running_loop()
+        root = await loop.run_in_executor(None, _root, folder)
+        if root is None:
             progress.fail(str(folder), "the folder does not exist; its documents are kept")
             return
-        loop = asyncio.get_running_loop()
-        progress.files_total += await loop.run_in_executor(None, lambda: sum(1 for _ in walk(folder, self.patterns)))
+        progress.files_total += await loop.run_in_executor(None, lambda: sum(1 for _ in walk(root, self.patterns)))
         seen = set()
-        for found in walk(folder, self.patterns):
+        for found in walk(root, self.patterns):
             seen.add(found.path)
             try:
                 await self._take(found)
             except (PinchError, OSError, UnicodeError) as error:
                 progress.fail(found.path, error.message if isinstance(error, PinchError) else str(error))
             progress.files_done += 1
-        await self._sweep(folder.resolve(), seen)
+        await self._sweep(root, seen)
 
     async def _take(self, found: Found) -> None:
         documents.check_path(found.path)
@@ -176,8 +176,15 @@ class FolderSync:
             ]
         )
         for path in gone:
-            await self.store.writer.run(lambda connection, path=path: documents.remove(connection, self.space, path))
-            self.progress.removed += 1
+            await self._remove(str(path))
+
+    async def _remove(self, path: str) -> None:
+        await self.store.writer.run(lambda connection: documents.remove(connection, self.space, path))
+        self.progress.removed += 1
+
+
+def _root(folder: Path) -> Path | None:
+    return folder.resolve() if folder.is_dir() else None
 
 
 def _known(connection: apsw.Connection, space: str, path: str) -> tuple[int, int] | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import apsw
@@ -54,9 +56,6 @@ class Near:
 
 def extension_path() -> str:
     """Return sqlite-vec's library without importing its package, which would pull in numpy."""
-    from importlib.util import find_spec
-    from pathlib import Path
-
     spec = find_spec("sqlite_vec")
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError("sqlite-vec is not installed; install pinchd[semantic]")
@@ -71,7 +70,8 @@ def register(connection: apsw.Connection, name: str, sha256: str, dimensions: in
     else:
         first = not connection.execute("SELECT 1 FROM models WHERE active").fetchone()
         connection.execute(
-            "INSERT INTO models (name, sha256, dimensions, active) VALUES (?, ?, ?, ?)", (name, sha256, dimensions, int(first))
+            "INSERT INTO models (name, sha256, dimensions, active) VALUES (?, ?, ?, ?)",
+            (name, sha256, dimensions, int(first)),
         )
         model = ModelRow(connection.last_insert_rowid(), name, first)
         connection.execute(
@@ -99,9 +99,7 @@ def _drop_models(connection: apsw.Connection, which: str, *bindings: int) -> Non
 
 def pending_count(connection: apsw.Connection) -> int:
     """Return how many items wait for a vector."""
-    return int(
-        connection.execute("SELECT count(*) FROM pending JOIN items ON items.id = item WHERE space > 0").fetchone()[0]
-    )
+    return int(connection.execute("SELECT count(*) FROM pending JOIN items ON items.id = item WHERE space > 0").get)
 
 
 def next_pending(connection: apsw.Connection, limit: int) -> list[Pending]:
@@ -116,7 +114,9 @@ def next_pending(connection: apsw.Connection, limit: int) -> list[Pending]:
 
 def known(connection: apsw.Connection, model: ModelRow, digest: bytes) -> bytes | None:
     """Return the 8-bit vector of a text that was embedded before, or None."""
-    row = connection.execute("SELECT vector FROM embeddings WHERE model = ? AND digest = ?", (model.id, digest)).fetchone()
+    row = connection.execute(
+        "SELECT vector FROM embeddings WHERE model = ? AND digest = ?", (model.id, digest)
+    ).fetchone()
     return None if row is None else bytes(row[0])
 
 
@@ -149,7 +149,7 @@ def forget_vanished(connection: apsw.Connection, limit: int = 256) -> int:
 def forget_unused(connection: apsw.Connection, keep: int) -> int:
     """Trim the cache of vectors whose text is stored no more to `keep` rows; return how many went."""
     unused = "FROM embeddings WHERE NOT EXISTS (SELECT 1 FROM items WHERE items.digest = embeddings.digest)"
-    surplus = int(connection.execute(f"SELECT count(*) {unused}").fetchone()[0]) - keep
+    surplus = int(connection.execute(f"SELECT count(*) {unused}").get) - keep
     if surplus > 0:
         connection.execute(
             f"DELETE FROM embeddings WHERE (model, digest) IN (SELECT model, digest {unused} LIMIT ?)", (surplus,)

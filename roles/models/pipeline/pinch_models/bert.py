@@ -65,16 +65,12 @@ class _Encoder:
         )
         hidden = self._norm(f"{prefix}attention.output.LayerNorm", writer.op("Add", mixed, hidden))
         wide = self._dense(f"{prefix}intermediate.dense", hidden, shape.hidden, shape.intermediate)
-        narrow = self._dense(
-            f"{prefix}output.dense", writer.op("Gelu", wide), shape.intermediate, shape.hidden
-        )
+        narrow = self._dense(f"{prefix}output.dense", writer.op("Gelu", wide), shape.intermediate, shape.hidden)
         return self._norm(f"{prefix}output.LayerNorm", writer.op("Add", narrow, hidden))
 
     def _attention(self, prefix: str, hidden: str, mask: str) -> str:
         size = self._shape.hidden
-        parts = [
-            self._matrix(f"{prefix}attention.self.{part}", size, size) for part in ("query", "key", "value")
-        ]
+        parts = [self._matrix(f"{prefix}attention.self.{part}", size, size) for part in ("query", "key", "value")]
         joined = self._precision.project(
             self.writer,
             f"{prefix}attention.self",
@@ -105,11 +101,7 @@ class _Encoder:
 
     def _norm(self, name: str, value: str) -> str:
         weights, bias = (
-            self.writer.constant(
-                f"{name}.{part}", self._checkpoint.tensor(f"{name}.{part}", self._shape.hidden)
-            )
+            self.writer.constant(f"{name}.{part}", self._checkpoint.tensor(f"{name}.{part}", self._shape.hidden))
             for part in ("weight", "bias")
         )
-        return self.writer.op(
-            "LayerNormalization", value, weights, bias, axis=-1, epsilon=self._shape.norm_epsilon
-        )
+        return self.writer.op("LayerNormalization", value, weights, bias, axis=-1, epsilon=self._shape.norm_epsilon)

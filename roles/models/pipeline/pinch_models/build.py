@@ -136,7 +136,9 @@ def publish(built: Built, out: Path) -> bool:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as folder:
             copy = Path(folder, "model")
-            shutil.copytree(built.path, copy)
+            copy.mkdir()
+            for path in built.path.iterdir():
+                shutil.copyfile(path, copy / path.name)
             verify(copy)
             replace_directory(copy, out)
     except OSError as error:

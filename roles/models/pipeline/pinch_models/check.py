@@ -53,10 +53,7 @@ def check(
         "int8_fp32_mean": _round(_cosines(int8, fp32).mean()),
         "int8_fp32_min": _round(_cosines(int8, fp32).min()),
     }
-    kept = (
-        result["fp32_reference_min"] >= LEAST_FP32_COSINE
-        and result["int8_fp32_mean"] >= LEAST_INT8_MEAN_COSINE
-    )
+    kept = result["fp32_reference_min"] >= LEAST_FP32_COSINE and result["int8_fp32_mean"] >= LEAST_INT8_MEAN_COSINE
     if with_recall:
         for key, name in (("fp32", FP32), ("int8", INT8)):
             tell(f"recall@{NEAREST} of {name} on {len(conversations)} conversations")

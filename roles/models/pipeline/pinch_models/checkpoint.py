@@ -96,7 +96,6 @@ class Checkpoint:
             raise BuildError(f"model.safetensors: {name} is {value.dtype}, expected float32 or float16")
         if value.shape != sizes:
             raise BuildError(
-                f"model.safetensors: {name} has shape {list(value.shape)}, "
-                f"but config.json promises {list(sizes)}"
+                f"model.safetensors: {name} has shape {list(value.shape)}, but config.json promises {list(sizes)}"
             )
         return value.astype(np.float32)

@@ -47,9 +47,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="where downloads and models are kept",
     )
-    shared.add_argument(
-        "--pins", metavar="FILE", help="further models, as TOML or JSON; - reads standard input"
-    )
+    shared.add_argument("--pins", metavar="FILE", help="further models, as TOML or JSON; - reads standard input")
 
     fetching = argparse.ArgumentParser(add_help=False)
     fetching.add_argument(
@@ -68,9 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     listing = commands.add_parser("list", parents=[shared], help="list the models that are pinned")
     listing.set_defaults(command=_list)
 
-    verifying = commands.add_parser(
-        "verify", parents=[shared], help="check a model directory by its manifest"
-    )
+    verifying = commands.add_parser("verify", parents=[shared], help="check a model directory by its manifest")
     verifying.add_argument("directory", type=Path)
     verifying.set_defaults(command=_verify)
 
@@ -159,7 +155,7 @@ def _verify(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _check(options: argparse.Namespace) -> dict[str, Any]:
-    from pinch_models.check import check  # noqa: PLC0415 - loads ONNX Runtime and the corpus
+    from pinch_models.check import check
 
     data = options.data or Path(os.environ.get("PINCH_DATA") or "../shared/data")
     return check(

@@ -37,9 +37,7 @@ def read_conversations(folder: Path) -> list[Conversation]:
 
 def _read(path: Path) -> Conversation:
     data = json.loads(path.read_bytes())
-    sessions = sorted(
-        (int(match[1]), turns) for key, turns in data.items() if (match := _SESSION.fullmatch(key))
-    )
+    sessions = sorted((int(match[1]), turns) for key, turns in data.items() if (match := _SESSION.fullmatch(key)))
     turns = {turn["dia_id"]: f"{turn['speaker']}: {turn['text']}" for _, said in sessions for turn in said}
     questions = []
     for entry in data["qa"]:

@@ -30,7 +30,7 @@ class Patience:
     sleep: Callable[[float], None] = time.sleep
 
 
-class _Passing(Exception):  # noqa: N818
+class _Passing(Exception):
     """A failure that another attempt may not meet."""
 
 
@@ -64,12 +64,19 @@ def _attempt(url: str, target: Path, limit: int, length: int | None, timeout: fl
     request = urllib.request.Request(url, headers={"User-Agent": _AGENT, "Accept-Encoding": "identity"})  # noqa: S310
     if have:
         request.add_header("Range", f"bytes={have}-")
+    with _open(request, target, timeout) as answer:
+        resumed = answer.status == http.client.PARTIAL_CONTENT and _starts_at(answer, have)
+        have = have if resumed else 0
+        with target.open("ab" if resumed else "wb") as stream:
+            have += _receive(answer, stream, limit - have)
+    if length is not None and have != length:
+        raise _Passing(f"the answer ended after {have:,} of {length:,} bytes")
+
+
+def _open(request: urllib.request.Request, target: Path, timeout: float) -> http.client.HTTPResponse:
+    """Return the answer's head, or sort the failure into passing and final."""
     try:
-        with urllib.request.urlopen(request, timeout=timeout) as answer:  # noqa: S310
-            resumed = answer.status == http.client.PARTIAL_CONTENT and _starts_at(answer, have)
-            have = have if resumed else 0
-            with target.open("ab" if resumed else "wb") as stream:
-                have += _receive(answer, stream, limit - have)
+        answer: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=timeout)  # noqa: S310
     except urllib.error.HTTPError as error:
         if error.code == _UNSATISFIABLE:
             target.unlink(missing_ok=True)
@@ -79,8 +86,9 @@ def _attempt(url: str, target: Path, limit: int, length: int | None, timeout: fl
         raise FetchError(f"HTTP {error.code} {error.reason}") from error
     except urllib.error.URLError as error:
         raise _unreachable(error) from error
-    if length is not None and have != length:
-        raise _Passing(f"the answer ended after {have:,} of {length:,} bytes")
+    except (OSError, http.client.HTTPException) as error:
+        raise _Passing(f"no answer ({_words(error)})") from error
+    return answer
 
 
 def _starts_at(answer: http.client.HTTPResponse, offset: int) -> bool:

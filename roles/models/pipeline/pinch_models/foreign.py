@@ -33,12 +33,11 @@ def foreign_model(path: Path, pooling: str) -> onnx.ModelProto:
     _feed_token_types(graph, _inputs(graph))
     writer = GraphWriter(prefix="pinch_")
     output = _output(graph)
-    value = output.name
+    # The published name has to be free.
+    _rename(graph, "embedding", "pinch_given")
+    value = "pinch_given" if output.name == "embedding" else output.name
     if len(output.type.tensor_type.shape.dim) == 3:
         value = pool(writer, value, pooling)
-    # Another node may already be called so; the published name has to be free.
-    _free(graph, "embedding")
-    value = "pinch_given" if value == "embedding" else value
     writer.publish(unit_vector(writer, value), "embedding")
     _raw(graph)
     graph.node.extend(writer.nodes)
@@ -95,13 +94,13 @@ def _output(graph: onnx.GraphProto) -> onnx.ValueInfoProto:
     return chosen
 
 
-def _free(graph: onnx.GraphProto, name: str) -> None:
-    """Rename the value ``name`` inside ``graph`` to pinch_given."""
+def _rename(graph: onnx.GraphProto, name: str, other: str) -> None:
+    """Call the value ``name`` inside ``graph`` ``other``."""
     for node in graph.node:
         for values in (node.input, node.output):
             for index, value in enumerate(values):
                 if value == name:
-                    values[index] = "pinch_given"
+                    values[index] = other
 
 
 def _raw(graph: onnx.GraphProto) -> None:

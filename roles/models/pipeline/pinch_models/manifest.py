@@ -28,8 +28,7 @@ def write_manifest(pin: ModelPin, directory: Path) -> Manifest:
         "prefix_document": pin.prefix_document,
         "precision": pin.precision,
         "files": {
-            name: {"bytes": (directory / name).stat().st_size, "sha256": sha256_of(directory / name)}
-            for name in FILES
+            name: {"bytes": (directory / name).stat().st_size, "sha256": sha256_of(directory / name)} for name in FILES
         },
     }
     manifest["sha256"] = content_hash(manifest)
@@ -56,9 +55,7 @@ def read_manifest(directory: Path) -> Manifest:
     try:
         manifest = json.loads(path.read_bytes())
     except FileNotFoundError:
-        raise VerifyError(
-            f"{directory} holds no {MANIFEST}; expected a model directory, build it again"
-        ) from None
+        raise VerifyError(f"{directory} holds no {MANIFEST}; expected a model directory, build it again") from None
     except (OSError, ValueError) as error:
         raise VerifyError(f"{path} cannot be read ({error}); build the model again") from error
     if not isinstance(manifest, dict) or manifest.get("sha256") != content_hash(manifest):
@@ -81,7 +78,6 @@ def verify(directory: Path) -> Manifest:
         digest = sha256_of(path)
         if digest != expected["sha256"]:
             raise VerifyError(
-                f"{path} has sha256 {digest[:12]}…, the manifest says {expected['sha256'][:12]}…; "
-                "build the model again"
+                f"{path} has sha256 {digest[:12]}…, the manifest says {expected['sha256'][:12]}…; build the model again"
             )
     return manifest

@@ -144,17 +144,14 @@ def _model(name: str, entry: Table, checkpoints: Mapping[str, CheckpointPin]) ->
         wanted = entry.text("checkpoint")
         if wanted not in checkpoints:
             raise PinError(
-                f"{entry.where}: no checkpoint is called {wanted!r}; "
-                f"known: {', '.join(checkpoints) or 'none'}"
+                f"{entry.where}: no checkpoint is called {wanted!r}; known: {', '.join(checkpoints) or 'none'}"
             )
         checkpoint = checkpoints[wanted]
     bert = checkpoint.kind == "bert"
     model = ModelPin(
         name=name,
         checkpoint=checkpoint,
-        precision=entry.choice(
-            "precision", tuple(PRECISIONS) if bert else (AS_GIVEN,), "int8" if bert else AS_GIVEN
-        ),
+        precision=entry.choice("precision", tuple(PRECISIONS) if bert else (AS_GIVEN,), "int8" if bert else AS_GIVEN),
         dimensions=entry.integer("dimensions", 1, 8192),
         window=entry.integer("window", 8, 8192),
         pooling=entry.choice("pooling", POOLINGS, "mean"),
@@ -172,9 +169,7 @@ def _checkpoint(name: str, entry: Table) -> CheckpointPin:
     files = tuple(_file(file, values) for file, values in entry.table("files").tables())
     missing = [file for file in KINDS[kind] if file not in {pinned.name for pinned in files}]
     if missing:
-        raise PinError(
-            f"{entry.where}.files: a {kind} checkpoint also needs {', '.join(missing)}; pin them too"
-        )
+        raise PinError(f"{entry.where}.files: a {kind} checkpoint also needs {', '.join(missing)}; pin them too")
     hub = wheel = None
     if "hub" in entry:
         hub = _web(entry.table("hub"))

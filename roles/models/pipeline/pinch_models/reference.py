@@ -53,9 +53,7 @@ class Reference:
         mixed = self._dense(f"{prefix}attention.output.dense", np.concatenate(heads, axis=1), size)
         hidden = self._norm(f"{prefix}attention.output.LayerNorm", hidden + mixed)
         wide = gelu(self._dense(f"{prefix}intermediate.dense", hidden, self._shape.intermediate))
-        return self._norm(
-            f"{prefix}output.LayerNorm", hidden + self._dense(f"{prefix}output.dense", wide, size)
-        )
+        return self._norm(f"{prefix}output.LayerNorm", hidden + self._dense(f"{prefix}output.dense", wide, size))
 
     def _dense(self, name: str, value: Wide, outputs: int) -> Wide:
         weights = self._tensor(f"{name}.weight", outputs, value.shape[1])
@@ -66,7 +64,8 @@ class Reference:
         centred = value - value.mean(axis=1, keepdims=True)
         deviation = np.sqrt(np.square(centred).mean(axis=1, keepdims=True) + self._shape.norm_epsilon)
         size = self._shape.hidden
-        return centred / deviation * self._tensor(f"{name}.weight", size) + self._tensor(f"{name}.bias", size)
+        scaled: Wide = centred / deviation * self._tensor(f"{name}.weight", size)
+        return scaled + self._tensor(f"{name}.bias", size)
 
     def _tensor(self, name: str, *sizes: int) -> Wide:
         if name not in self._kept:

@@ -17,8 +17,8 @@ class Session:
     def __init__(self, directory: Path, manifest: Manifest) -> None:
         """Load graph and tokenizer; raise `BuildError` where either is refused."""
         # Both cost half a second: only commands that run a model wait for them.
-        import onnxruntime  # noqa: PLC0415
-        from tokenizers import Tokenizer  # noqa: PLC0415
+        import onnxruntime
+        from tokenizers import Tokenizer
 
         options = onnxruntime.SessionOptions()
         options.enable_cpu_mem_arena = False

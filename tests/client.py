@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 from urllib.parse import quote
@@ -81,6 +82,21 @@ class Client:
         """Ingest one document."""
         answer: dict[str, Any] = self.call("PUT", f"/v1/documents/{quote(path)}?space={quote(space)}", content)
         return answer
+
+    def load_snapshot(self, file: Path) -> dict[str, Any]:
+        """Replace the service's store by a snapshot; return what it holds now."""
+        headers = {
+            "Authorization": f"Bearer {self.token}",
+            "Content-Type": "application/octet-stream",
+            "Content-Length": str(file.stat().st_size),
+        }
+        with file.open("rb") as content:
+            self._connection.request("PUT", "/v1/snapshot", content, headers)
+            answer = self._connection.getresponse()
+            said = json.loads(answer.read())
+        if answer.status >= 400:
+            raise RefusedError(answer.status, said, "PUT /v1/snapshot")
+        return dict(said)
 
     def save_snapshot(self, to: BinaryIO) -> int:
         """Stream the snapshot into `to` and return its length in bytes."""

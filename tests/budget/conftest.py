@@ -1,0 +1,42 @@
+"""The corpus on the board, and the board's own store back afterwards."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pinch.tiers import Tier
+
+from tests.appliance import SCRATCH, Board
+from tests.corpus.snapshot import Built, build
+
+
+@pytest.fixture(scope="session")
+def corpus() -> Built:
+    """The 2,000 documents; where they cannot be had, what needs them fails."""
+    return build(lambda line: print(line, file=sys.stderr, flush=True))
+
+
+@pytest.fixture(scope="module")
+def tier(board: Board) -> Tier:
+    """The tier that the board runs in."""
+    return board.tier
+
+
+@pytest.fixture(scope="module")
+def loaded(board: Board, corpus: Built, tier: Tier, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
+    """The corpus, loaded into the service; what was in the store before comes back at the end."""
+    kept = Path(tmp_path_factory.mktemp("kept")) / "board.snapshot"
+    with board.service(timeout_s=900) as client:
+        with kept.open("wb") as file:
+            client.save_snapshot(file)
+        counted = client.load_snapshot(corpus.semantic if tier.semantic else corpus.keyword)
+    assert counted["documents"] == corpus.documents
+    assert counted["chunks"] == corpus.chunks
+    assert counted["vectors"] == (corpus.chunks if tier.semantic else 0)
+    yield corpus
+    with board.service(timeout_s=900) as client:
+        client.load_snapshot(kept)
+    board.run(f"rm -rf {SCRATCH}")

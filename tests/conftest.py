@@ -1,0 +1,35 @@
+"""What all suites share: the reports, the board and the figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from testinfra.host import Host
+
+from tests.appliance import Board
+from tests.report import Figures, pytest_addoption, pytest_configure
+
+__all__ = ["pytest_addoption", "pytest_configure"]
+
+
+@pytest.fixture(scope="module")
+def board(host: Host) -> Board:
+    """The board under test, one for each host of the inventory."""
+    return Board(host)
+
+
+@pytest.fixture
+def figures(record_property: Callable[[str, object], None]) -> Figures:
+    """Where a test puts what it measured."""
+    return Figures(record_property)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> object:
+    """Add the unit's journal to a failure: it mostly says why."""
+    outcome = yield
+    report = outcome.get_result()  # type: ignore[attr-defined]
+    board = getattr(item, "funcargs", {}).get("board")
+    if report.when == "call" and report.failed and isinstance(board, Board):
+        report.sections.append(("journal of pinch.service", board.journal()))

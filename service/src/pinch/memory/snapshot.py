@@ -59,7 +59,7 @@ def inspect(path: Path) -> Contents:
                     param="body",
                     hint="install the release that made it, or a newer one",
                 )
-            fault = connection.pragma("quick_check(1)")
+            fault = connection.execute("PRAGMA quick_check(1)").get
             if fault != "ok":
                 raise Invalid(f"the snapshot is damaged: {fault}", param="body", hint=hint)
 

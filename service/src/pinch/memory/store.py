@@ -73,7 +73,7 @@ class Store:
 
     async def check(self) -> bool:
         """Read the whole file for damage; report it and stop writes where there is any."""
-        fault = await self.readers.run(lambda connection: str(connection.pragma("quick_check(1)")))
+        fault = await self.readers.run(lambda connection: str(connection.execute("PRAGMA quick_check(1)").get))
         if fault != "ok":
             self.writer.damaged = fault
             mark_damaged(self.config.path, fault)

@@ -1,0 +1,1 @@
+"""Build a release of the service for a board, on the controller, as one archive."""

@@ -1,0 +1,17 @@
+#!/usr/bin/python3 -PsS
+"""Run the service's command line from the release that this file lies in."""
+# -S: no site-packages of the system, so the release runs with exactly the wheels it was locked with.
+# The link `current` may move to another release while this one runs; resolving it once keeps later
+# imports, and those of child processes, in the release that started.
+
+import os
+import sys
+
+# Not pathlib: the service's start should not wait for a module that it may never need.
+LIBRARY = os.path.realpath(__file__).removesuffix("/bin/pinch") + "/lib"
+sys.path.insert(0, LIBRARY)
+os.environ["PYTHONPATH"] = LIBRARY
+
+from pinch.cli import main  # noqa: E402 (the path above comes first)
+
+sys.exit(main())

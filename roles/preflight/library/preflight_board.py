@@ -1,0 +1,207 @@
+#!/usr/bin/python
+"""Ansible module: what a board is and has, read in one go without changing anything."""
+
+from __future__ import annotations
+
+import os
+import platform
+import struct
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = r"""
+module: preflight_board
+short_description: Read what a board is and has
+description:
+  - Reads memory, system, interpreter, cgroup, swap, disks, clock and packages of a board in one
+    remote call, because on an emulated board each call costs seconds.
+options:
+  packages:
+    description: Debian packages whose presence is asked for.
+    type: list
+    elements: str
+    default: []
+  paths:
+    description: Folders whose free bytes are asked for; one that does not exist is judged by its parent.
+    type: list
+    elements: str
+    default: []
+author: The Pinch authors
+"""
+EXAMPLES = r"""
+- name: Read the board
+  preflight_board:
+    packages: [zstd]
+    paths: [/opt]
+"""
+RETURN = r"""
+board:
+  description: The facts, sizes in bytes.
+  returned: always
+  type: dict
+"""
+
+KIBIBYTE = 1024
+RPI_SWAP = ("etc/rpi/swap.conf", "usr/lib/systemd/system-generators/rpi-swap-generator")
+DPHYS = ("sbin/dphys-swapfile", "usr/sbin/dphys-swapfile")
+ZRAM_GENERATOR = tuple(f"{folder}/systemd/system-generators/zram-generator" for folder in ("usr/lib", "lib"))
+
+
+def meminfo(root: Path = Path("/")) -> dict[str, int]:
+    """Return `/proc/meminfo` in bytes by name."""
+    values = {}
+    for line in (root / "proc/meminfo").read_text("ascii").splitlines():
+        name, _, rest = line.partition(":")
+        number, _, unit = rest.strip().partition(" ")
+        values[name] = int(number) * (KIBIBYTE if unit == "kB" else 1)
+    return values
+
+
+def system(root: Path = Path("/")) -> dict[str, str]:
+    """Return `/etc/os-release`, and the board's model where the firmware names it."""
+    values = {}
+    for line in read(root / "etc/os-release").splitlines():
+        name, separator, value = line.partition("=")
+        if separator:
+            values[name.strip().lower()] = value.strip().strip("\"'")
+    return {
+        "id": values.get("id", "unknown"),
+        "version_id": values.get("version_id", ""),
+        "pretty_name": values.get("pretty_name", "an unknown system"),
+        "raspberry_pi_os": "yes" if (root / "etc/rpi-issue").exists() else "no",
+        "model": read(root / "proc/device-tree/model").rstrip("\0\n"),
+    }
+
+
+def cgroup(root: Path = Path("/")) -> dict[str, Any]:
+    """Say which controllers are live and whether pressure can be read.
+
+    `/proc/cgroups` is not asked: a kernel without the version 1 interface leaves memory out of it
+    even where the controller works.
+    """
+    controllers = root / "sys/fs/cgroup/cgroup.controllers"
+    return {
+        "unified": controllers.exists(),
+        "memory": "memory" in read(controllers).split(),
+        "psi": bool(read(root / "proc/pressure/memory")),
+    }
+
+
+def swap(root: Path = Path("/")) -> dict[str, Any]:
+    """Return the swap areas in use and who could have made them."""
+    areas = []
+    for line in read(root / "proc/swaps").splitlines()[1:]:
+        path, kind, size, used, *_ = line.split()
+        name = Path(path).name
+        zram = name.startswith("zram")
+        statistics = read(root / f"sys/block/{name}/mm_stat").split() if zram else []
+        areas.append(
+            {
+                "path": path,
+                "kind": "zram" if zram else kind,
+                "size_bytes": int(size) * KIBIBYTE,
+                "used_bytes": int(used) * KIBIBYTE,
+                # The kernel's mm_stat lists orig_data_size compr_data_size mem_used_total mem_limit …
+                "limit_bytes": int(statistics[3]) if len(statistics) > 3 else 0,
+            }
+        )
+    return {
+        "areas": areas,
+        "zswap": read(root / "sys/module/zswap/parameters/enabled").strip() == "Y",
+        "rpi_swap": any((root / path).exists() for path in RPI_SWAP),
+        "dphys": any((root / path).exists() for path in DPHYS),
+        "generator": any((root / path).exists() for path in ZRAM_GENERATOR),
+    }
+
+
+def tmpfs_in_use(mounts: str) -> int:
+    """Return the bytes that files on tmpfs hold; they are RAM that no service's limit covers."""
+    used = 0
+    for line in mounts.splitlines():
+        _, point, kind, *_ = line.split()
+        if kind == "tmpfs":
+            try:
+                status = os.statvfs(point.encode().decode("unicode_escape"))
+            except OSError:
+                continue
+            used += (status.f_blocks - status.f_bfree) * status.f_frsize
+    return used
+
+
+def free_bytes(path: str) -> int:
+    """Return the bytes an installation may still write at `path`, or at its nearest existing parent."""
+    where = Path(path)
+    while not where.exists():
+        where = where.parent
+    status = os.statvfs(where)
+    return status.f_bavail * status.f_frsize
+
+
+def installed(packages: list[str]) -> dict[str, bool]:
+    """Say for each Debian package whether it is installed; none is where there is no dpkg."""
+    found = dict.fromkeys(packages, False)
+    if packages:
+        command = ["dpkg-query", "--show", "--showformat=${Package} ${db:Status-Status}\n", *packages]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+        except FileNotFoundError:
+            return found
+        for line in done.stdout.splitlines():
+            name, _, status = line.partition(" ")
+            found[name] = found.get(name, False) or status == "installed"
+    return found
+
+
+def systemd_version() -> int:
+    """Return systemd's version, 0 where the board was not started by systemd."""
+    if not Path("/run/systemd/system").is_dir():
+        return 0
+    done = subprocess.run(["systemctl", "--version"], capture_output=True, text=True, check=False)
+    words = done.stdout.split()
+    return int(words[1]) if len(words) > 1 and words[1].isdigit() else 0
+
+
+def read(path: Path) -> str:
+    """Return a file's text, empty where it cannot be read."""
+    try:
+        return path.read_text("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def main() -> None:
+    """Collect and return."""
+    module = AnsibleModule(
+        argument_spec={
+            "packages": {"type": "list", "elements": "str", "default": []},
+            "paths": {"type": "list", "elements": "str", "default": []},
+        },
+        supports_check_mode=True,
+    )
+    memory = meminfo()
+    board = {
+        "memory_bytes": memory["MemTotal"],
+        "available_bytes": memory.get("MemAvailable", 0),
+        "machine": platform.machine(),
+        "userland_bits": struct.calcsize("P") * 8,
+        "page_bytes": os.sysconf("SC_PAGE_SIZE"),
+        "system": system(),
+        "python": ".".join(platform.python_version_tuple()[:2]),
+        "systemd": systemd_version(),
+        "cgroup": cgroup(),
+        "swap": swap(),
+        "tmpfs_bytes": tmpfs_in_use(read(Path("/proc/mounts"))),
+        "free_bytes": {path: free_bytes(path) for path in module.params["paths"]},
+        "clock": int(time.time()),
+        "packages": installed(module.params["packages"]),
+        "root": os.geteuid() == 0,
+    }
+    module.exit_json(changed=False, board=board)
+
+
+if __name__ == "__main__":
+    main()

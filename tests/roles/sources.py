@@ -1,0 +1,25 @@
+"""Load the roles' Python, which Ansible runs as files and not as packages."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+ROLES = REPOSITORY / "roles"
+ROLE_NAMES = sorted(path.parents[1].name for path in ROLES.glob("*/meta/argument_specs.yml"))
+
+sys.path.insert(0, str(ROLES / "pinch" / "release"))
+
+
+def load(path: str) -> ModuleType:
+    """Import the file at `path` below `roles/`."""
+    file = ROLES / path
+    spec = importlib.util.spec_from_file_location(f"roles_{file.stem}", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

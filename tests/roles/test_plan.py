@@ -1,0 +1,185 @@
+"""What preflight plans for a board, and what it refuses before anything is changed."""
+
+from __future__ import annotations
+
+import tomllib
+from typing import Any
+
+import pytest
+
+from tests.roles.sources import load
+
+planner = load("preflight/filter_plugins/preflight_plan.py")
+variables = load("preflight/filter_plugins/preflight_variables.py")
+
+MIB = 1024 * 1024
+NOW = 1_790_000_000
+ZERO_2_W, PI_1GB, PI_4GB = 430 * MIB, 921 * MIB, 3790 * MIB
+PACKAGES = {"base": ["python3", "zstd"], "semantic": ["libstdc++6"], "zram": ["systemd-zram-generator"]}
+SYSTEMS = [{"id": "debian", "version": "13", "name": "Debian trixie, 64-bit", "python": "3.13"}]
+
+
+def a_board(memory: int = PI_4GB, **changes: Any) -> dict[str, Any]:
+    """Describe a supported board with `changes`."""
+    board: dict[str, Any] = {
+        "memory_bytes": memory,
+        "available_bytes": memory // 2,
+        "machine": "aarch64",
+        "userland_bits": 64,
+        "system": {"id": "debian", "version_id": "13", "pretty_name": "Debian GNU/Linux 13 (trixie)"},
+        "python": "3.13",
+        "systemd": 257,
+        "cgroup": {"unified": True, "memory": True, "psi": True},
+        "swap": {"areas": [], "zswap": False, "rpi_swap": False, "dphys": False, "generator": True},
+        "tmpfs_bytes": 2 * MIB,
+        "free_bytes": {"/opt": 2000 * MIB, "/var": 2000 * MIB},
+        "clock": NOW,
+        "packages": {name: True for names in PACKAGES.values() for name in names},
+        "root": True,
+    }
+    return {**board, **changes}
+
+
+def swapping(*areas: dict[str, Any], **owners: bool) -> dict[str, Any]:
+    """Describe what a board swaps to."""
+    filled = [{"used_bytes": 0, "limit_bytes": 0, "size_bytes": 100 * MIB - 4096, **area} for area in areas]
+    return {"areas": filled, "zswap": False, "rpi_swap": False, "dphys": False, "generator": True, **owners}
+
+
+def wishes(**changes: Any) -> dict[str, Any]:
+    """Return what the variables say by default, with `changes`."""
+    swap = {"mechanism": "zram", "size_mb": 0, "limit_mb": 0, "file": "/var/swap.pinch", **changes.pop("swap", {})}
+    defaults: dict[str, Any] = {
+        "tier": "auto",
+        "on_misfit": "refuse",
+        "limits": {"high": 0, "max": 0, "swap": 0},
+        "settings": {},
+        "other_memory_mb": 0,
+        "clock_skew_s": 86400,
+        "now": NOW,
+        "systems": SYSTEMS,
+        "packages": PACKAGES,
+        "disk_mb": {"minimal": 100, "semantic": 400},
+        "swap": swap,
+    }
+    return {**defaults, **changes}
+
+
+@pytest.mark.parametrize(
+    ("memory", "tier", "nominal", "flavour"),
+    [(ZERO_2_W, "minimal", 512, "minimal"), (PI_1GB, "light", 1024, "semantic"), (PI_4GB, "full", 4096, "semantic")],
+)
+def test_every_board_fits_its_own_tier(memory: int, tier: str, nominal: int, flavour: str) -> None:
+    plan = planner.plan_board(a_board(memory), wishes())
+    assert plan["problems"] == []
+    assert (plan["tier"], plan["nominal_mb"], plan["flavour"]) == (tier, nominal, flavour)
+    assert sum(plan["budget_mb"].values()) + plan["left_mb"] == plan["memory_mb"]
+    assert plan["left_mb"] >= 0
+
+
+@pytest.mark.parametrize(
+    ("board", "wish", "said"),
+    [
+        (
+            a_board(ZERO_2_W),
+            {"tier": "full"},
+            "zram 107 + tmpfs 128 + journal 32 + host 300 = 687 MB",
+        ),
+        (a_board(190 * MIB), {}, "tier minimal needs 50 MB for the service"),
+        (a_board(), {"tier": "huge"}, "tier is 'huge'; expected auto, minimal, light, full"),
+        (a_board(ZERO_2_W), {"other_memory_mb": 200}, "does not add up"),
+        (a_board(ZERO_2_W), {"limits": {"high": 0, "max": 300, "swap": 0}}, "pinch.service 300"),
+        (a_board(machine="x86_64"), {}, "expected one of: Debian trixie, 64-bit"),
+        (a_board(machine="aarch64", userland_bits=32), {}, "32-bit programs"),
+        (a_board(system={"id": "ubuntu", "version_id": "24.04", "pretty_name": "Ubuntu 24.04"}), {}, "Ubuntu 24.04"),
+        (a_board(python="3.11"), {}, "is Python 3.11; expected 3.13"),
+        (a_board(systemd=0), {}, "was not started by systemd"),
+        (a_board(cgroup={"unified": False, "memory": False, "psi": False}), {}, "old cgroup hierarchy"),
+        (a_board(root=False), {}, "without root rights"),
+        (a_board(clock=0), {}, "the board's clock is 1790000000 s away"),
+        (a_board(packages={"python3": True}), {}, "sudo apt install zstd libstdc++6 systemd-zram-generator"),
+        (a_board(free_bytes={"/opt": 50 * MIB, "/var": 900 * MIB}), {}, "/opt has 50 MB free; expected 400 MB"),
+        (
+            a_board(free_bytes={"/opt": 900 * MIB, "/var": 900 * MIB}),
+            {"swap": {"mechanism": "file", "size_mb": 4096}},
+            "/var has 900 MB free; expected 4496 MB, 4096 MB of them for the swap file",
+        ),
+        (
+            a_board(swap=swapping({"path": "/dev/zram0", "kind": "zram"}, {"path": "/swap", "kind": "file"})),
+            {},
+            "swaps by file and zram at once",
+        ),
+        (a_board(swap=swapping({"path": "/dev/mmcblk0p3", "kind": "partition"})), {}, "out of /etc/fstab"),
+        (
+            a_board(swap=swapping({"path": "/var/swap", "kind": "file"}, dphys=True)),
+            {},
+            "purge the package dphys-swapfile",
+        ),
+        (
+            a_board(swap=swapping({"path": "/dev/zram0", "kind": "zram"}, rpi_swap=True)),
+            {},
+            "purge the package rpi-swap",
+        ),
+        (
+            a_board(swap=swapping({"path": "/dev/zram0", "kind": "zram", "used_bytes": 3000 * MIB})),
+            {"swap": {"mechanism": "none"}},
+            "3000 MB are swapped out by zram",
+        ),
+        (a_board(), {"settings": {"listn": "x"}}, "pinch_settings: unknown key listn; did you mean listen?"),
+        (a_board(), {"settings": {"memory": {"readers": "two"}}}, "memory.readers is 'two'; expected a whole number"),
+        (a_board(), {"settings": {"tier": "full"}}, "pinch_settings holds tier"),
+    ],
+)
+def test_what_cannot_work_is_refused_with_a_sentence(board: dict[str, Any], wish: dict[str, Any], said: str) -> None:
+    problems = planner.plan_board(board, wishes(**wish))["problems"]
+    assert any(said in problem for problem in problems), problems
+
+
+def test_a_tier_that_does_not_fit_is_stepped_down_where_that_is_allowed() -> None:
+    plan = planner.plan_board(a_board(ZERO_2_W), wishes(tier="full", on_misfit="step_down"))
+    assert (plan["problems"], plan["tier"]) == ([], "minimal")
+
+
+def test_swap_that_is_already_as_wanted_is_settled() -> None:
+    first = planner.plan_board(a_board(ZERO_2_W), wishes())["swap"]
+    live = {
+        "path": "/dev/zram0",
+        "kind": "zram",
+        "size_bytes": first["size_mb"] * MIB - 4096,
+        "limit_bytes": first["limit_mb"] * MIB,
+    }
+    assert not first["settled"]
+    assert planner.plan_board(a_board(ZERO_2_W, swap=swapping(live)), wishes())["swap"]["settled"]
+    unlimited = swapping({**live, "limit_bytes": 0})
+    assert not planner.plan_board(a_board(ZERO_2_W, swap=unlimited), wishes())["swap"]["settled"]
+
+
+def test_without_swap_the_service_gets_none() -> None:
+    plan = planner.plan_board(a_board(), wishes(swap={"mechanism": "none"}))
+    assert plan["limits"]["swap_max_mb"] == 0
+    assert plan["budget_mb"]["zram"] == 0
+    assert plan["swap"]["settled"]
+
+
+def test_a_lower_hard_limit_lowers_the_soft_one() -> None:
+    plan = planner.plan_board(a_board(), wishes(limits={"high": 0, "max": 60, "swap": 0}))
+    assert plan["limits"] == {"high_mb": 60, "max_mb": 60, "swap_max_mb": 64}
+
+
+def test_an_unknown_variable_is_named_with_the_nearest_known_one() -> None:
+    names = ["swap_mecanism", "swap_size_mb", "pinch_tier", "preflight_plan", "ansible_user", "swapfile"]
+    said = variables.unknown_variables(names, ["swap", "pinch", "preflight"], ["preflight_plan"])
+    assert said == ["variable swap_mecanism is not known; did you mean swap_mechanism?"]
+
+
+def test_settings_survive_the_way_through_toml() -> None:
+    settings = {
+        "listen": "127.0.0.1:1",
+        "gateway": {
+            "allow_plaintext": True,
+            "max_connections": 5,
+            "allowed_hosts": ['a"b', "c\\d", "tab\there", "né\x7f"],
+        },
+        "log_level": "debug",
+    }
+    assert tomllib.loads(planner.to_toml(settings)) == settings

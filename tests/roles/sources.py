@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-import sys
 from pathlib import Path
 from types import ModuleType
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ROLES = REPOSITORY / "roles"
 ROLE_NAMES = sorted(path.parents[1].name for path in ROLES.glob("*/meta/argument_specs.yml"))
-
-sys.path.insert(0, str(ROLES / "pinch" / "release"))
 
 
 def load(path: str) -> ModuleType:

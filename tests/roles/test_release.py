@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 import subprocess
+import sys
 import tarfile
 from pathlib import Path, PurePosixPath
 
@@ -13,7 +15,8 @@ import pytest
 from pinch_release.archive import write_archive
 from pinch_release.errors import ReleaseError
 from pinch_release.recipe import Recipe
-from pinch_release.target import EM_AARCH64, Target
+from pinch_release.store import lay_tree
+from pinch_release.target import ELF_MACHINES, Target
 from pinch_release.trim import load_rules, trim
 
 from tests.roles.sources import REPOSITORY, load
@@ -64,7 +67,7 @@ def test_trimming_leaves_no_empty_folder(tmp_path: Path) -> None:
     [
         ("vec0.so", elf(40, 32), "class 1 for machine 40; expected 64-bit aarch64"),
         ("vec0.so", elf(62), "class 2 for machine 62"),
-        ("x.cpython-312-aarch64-linux-gnu.so", elf(EM_AARCH64), "built for another Python; expected 3.13"),
+        ("x.cpython-312-aarch64-linux-gnu.so", elf(ELF_MACHINES["aarch64"]), "built for another Python; expected 3.13"),
     ],
 )
 def test_a_library_for_another_board_is_refused_whatever_its_wheel_is_called(
@@ -172,3 +175,35 @@ def test_a_partial_release_does_not_count_as_installed(tmp_path: Path) -> None:
         (tmp_path / "releases" / name).mkdir(parents=True)
         (tmp_path / "releases" / name / "release.json").write_text("{}", "utf-8")
     assert state.releases(tmp_path) == ["1.0.0-aa"]
+
+
+IMPORTED = {
+    "minimal": [
+        "aiohttp.web",
+        "apsw",
+        "attrs",
+        "cattrs",
+        "cachetools",
+        "psutil",
+        "prometheus_client",
+        "sdnotify",
+        "tqdm",
+    ],
+    "semantic": ["numpy", "onnxruntime", "tokenizers", "sqlite_vec", "aiohttp.web", "apsw"],
+}
+
+
+@pytest.mark.parametrize("flavour", ["minimal", "semantic"])
+def test_a_trimmed_release_still_imports_and_runs_its_command_line(tmp_path: Path, flavour: str) -> None:
+    """Laid out for this machine, whose wheels hold the same Python files as a board's."""
+    target = Target(".".join(platform.python_version_tuple()[:2]), platform.machine())
+    tree_folder = tmp_path / "release"
+    lay_tree(Recipe(REPOSITORY / "service", flavour, target), tree_folder)
+    script = "import importlib, sys; [importlib.import_module(name) for name in sys.argv[1:]]"
+    imports = [sys.executable, "-PsS", "-c", script, *IMPORTED[flavour]]
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(tree_folder / "lib")}
+    subprocess.run(imports, env=environment, check=True)
+    (tmp_path / "current").symlink_to("release")
+    command = [sys.executable, "-PsS", str(tmp_path / "current" / "bin" / "pinch"), "tier", "--json"]
+    done = subprocess.run(command, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)

@@ -64,8 +64,12 @@ def obtain(recipe: Recipe, cache: Path) -> tuple[Release, bool]:
         ) from None
 
 
-def _build(recipe: Recipe, scratch: Path, folder: Path) -> Release:
-    tree = scratch / "tree"
+def lay_tree(recipe: Recipe, tree: Path) -> None:
+    """Lay out the release of `recipe` in the new folder `tree`: `lib/` with wheels and service, `bin/pinch`.
+
+    Raises:
+        ReleaseError: the wheels cannot be had, or one is not for the target.
+    """
     library = tree / "lib"
     library.mkdir(parents=True)
     install_wheels(recipe.lock, recipe.target, library)
@@ -79,6 +83,11 @@ def _build(recipe: Recipe, scratch: Path, folder: Path) -> Release:
     launcher.parent.mkdir()
     shutil.copyfile(BUILDER / "launcher.py", launcher)
     launcher.chmod(0o755)
+
+
+def _build(recipe: Recipe, scratch: Path, folder: Path) -> Release:
+    tree = scratch / "tree"
+    lay_tree(recipe, tree)
     name, version = recipe.name, recipe.distribution[1]
     card = {"name": name, "version": version, "flavour": recipe.flavour, "python": recipe.target.python}
     (tree / "release.json").write_text(json.dumps(card) + "\n", "utf-8")

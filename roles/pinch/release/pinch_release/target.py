@@ -8,8 +8,8 @@ from pathlib import Path
 from .errors import ReleaseError
 
 ELF_MAGIC = b"\x7fELF"
-EM_AARCH64 = 183
-"""`e_machine` of AArch64, from the ELF specification's register of machines."""
+ELF_MACHINES = {"aarch64": 183, "x86_64": 62}
+"""`e_machine` by architecture, from the ELF specification's register of machines."""
 ELFCLASS64 = 2
 
 
@@ -20,6 +20,7 @@ class Target:
     python: str
     """Version such as `3.13`."""
     machine: str = "aarch64"
+    """Architecture; boards are aarch64, and a release for the controller's own serves to try one out."""
 
     @property
     def platform(self) -> str:
@@ -46,10 +47,11 @@ class Target:
                 continue
             count += 1
             machine = int.from_bytes(head[18:20], "little")
-            if head[4] != ELFCLASS64 or machine != EM_AARCH64:
+            if head[4] != ELFCLASS64 or machine != ELF_MACHINES[self.machine]:
                 raise ReleaseError(
                     f"{path.relative_to(root)} is an ELF file of class {head[4]} for machine {machine}; expected "
-                    f"64-bit {self.machine} ({EM_AARCH64}). Pin a release of that package whose wheel is right."
+                    f"64-bit {self.machine} ({ELF_MACHINES[self.machine]}). "
+                    "Pin a release of that package whose wheel is right."
                 )
             if ".cpython-" in path.name and tag not in path.name:
                 raise ReleaseError(

@@ -26,7 +26,7 @@ class Patience:
 
     attempts: int = 4
     first_pause_s: float = 0.5
-    timeout_s: float = 20.0
+    timeout_s: float = 10.0
     sleep: Callable[[float], None] = time.sleep
 
 

@@ -68,16 +68,21 @@ class LocalService:
     def start(self) -> float:
         """Start and wait until it is ready; return the seconds that took."""
         begin = time.monotonic()
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(self._command, env=self._environment, stdout=log, stderr=log)
+        process = self.spawn()
         while not self._ready():
-            if self._process.poll() is not None:
-                raise ServiceError(f"the service ended with status {self._process.returncode}:\n{self._tail()}")
+            if process.poll() is not None:
+                raise ServiceError(f"the service ended with status {process.returncode}:\n{self._tail()}")
             if time.monotonic() - begin > START_S:
                 self.kill()
                 raise ServiceError(f"the service was not ready within {START_S:.0f} s:\n{self._tail()}")
             time.sleep(0.02)
         return time.monotonic() - begin
+
+    def spawn(self) -> subprocess.Popen[bytes]:
+        """Start without waiting."""
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(self._command, env=self._environment, stdout=log, stderr=log)
+        return self._process
 
     def stop(self) -> None:
         """End it as systemd would, and insist after 15 seconds."""

@@ -1,0 +1,47 @@
+"""`python -m tests.benchmarks.start`: start to first recall against bare imports, on this machine.
+
+On a board, `tests/budget/test_speed.py` runs the same comparison with the unit that systemd starts.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.benchmarks.machine import machine
+from tests.cache import REPOSITORY
+from tests.corpus.snapshot import build
+from tests.onboard.start import compare, first_recall
+from tests.running import LocalService
+
+MOST = 1.3
+ROUNDS = 11
+
+
+def main() -> int:
+    """Print the comparison; return 1 where it is worse than the bound."""
+    corpus = build()
+    python = ["/usr/bin/env", f"PYTHONPATH={REPOSITORY / 'service' / 'src'}", sys.executable]
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        (folder / "state").mkdir()
+        shutil.copy(corpus.keyword, folder / "state" / "pinch.db")
+        service = LocalService(folder, PINCH_TIER="minimal")
+
+        def measure() -> float:
+            service.stop()
+            return first_recall(f"127.0.0.1:{service.port}", service.token, service.spawn)
+
+        found = compare(python, measure, ROUNDS)
+        service.stop()
+    print(f"machine: {machine()}")
+    print(f"bare imports of {found['modules']} third-party modules: {found['imports_s']} s")
+    print(f"start to first recall over {corpus.documents} documents: {found['first_recall_s']} s")
+    print(f"ratio: {found['ratio']} (expected at most {MOST:g})")
+    return int(found["ratio"] > MOST)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,90 @@
+"""Power cuts in the middle of writing. They run where a plug can be pulled: on an emulated board."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from pathlib import Path
+
+import pytest
+from attrs import frozen
+
+from tests.appliance import PORT, STATE, UNIT, Board, tunnel
+from tests.faults.writers import Writers
+from tests.power.plug import Plug
+from tests.report import Figures
+
+CUTS = 5
+READY_S = 60.0
+DROP_IN = f"/run/systemd/system/{UNIT}.d/zz-no-sync.conf"
+
+
+@frozen
+class Outcome:
+    """What was written before a cut, and what was there after it."""
+
+    acknowledged: int
+    lost: int
+    strange: int
+    """Memories that were never sent."""
+    integrity: str
+
+
+@pytest.fixture(scope="module")
+def plug() -> Plug:
+    """The plug of the board that the scenario `faults` booted."""
+    state = os.environ.get("EMULATOR_STATE")
+    if not state:
+        pytest.skip("cuts the power: run it by `molecule test -s faults`, which boots a board for it")
+    return Plug("zero2w", Path(state))
+
+
+def test_acknowledged_memories_survive_power_cuts(plug: Plug, figures: Figures) -> None:
+    moments = random.Random(5)
+    outcomes = [cut(plug, f"cut-{number}", moments.uniform(3, 8)) for number in range(CUTS)]
+    figures.add("power cuts during writes", CUTS)
+    figures.add("memories acknowledged before the cuts", sum(each.acknowledged for each in outcomes))
+    figures.add("of them lost", sum(each.lost for each in outcomes), bound="= 0")
+    assert all(each.acknowledged for each in outcomes), outcomes
+    assert [(each.lost, each.strange, each.integrity) for each in outcomes] == [(0, 0, "ok")] * CUTS
+
+
+def test_the_same_cuts_lose_memories_without_sync(plug: Plug, figures: Figures) -> None:
+    """Else the test above proves nothing: the emulator's disk might simply never lose a write."""
+    moments = random.Random(5)
+    outcomes = [cut(plug, f"loose-{number}", moments.uniform(3, 8), synchronous="off") for number in range(CUTS)]
+    figures.add("with synchronous=off: memories acknowledged", sum(each.acknowledged for each in outcomes))
+    figures.add("with synchronous=off: of them lost", sum(each.lost for each in outcomes), bound="> 0")
+    assert sum(each.lost for each in outcomes) > 0
+
+
+def cut(plug: Plug, space: str, seconds: float, synchronous: str = "full") -> Outcome:
+    """Write for `seconds`, pull the plug, boot, and compare."""
+    board = plug.put_back()
+    board.wait_ready(READY_S)
+    if synchronous != "full":
+        # In /run, so that the next boot is back to what is installed.
+        setting = f"[Service]\\nEnvironment=PINCH_MEMORY_SYNCHRONOUS={synchronous}\\n"
+        board.run(f"mkdir -p {Path(DROP_IN).parent} && printf '{setting}' > {DROP_IN} && systemctl daemon-reload")
+        board.restart()
+    with tunnel(board.login, PORT) as port, Writers(port, board.token, space) as writers:
+        time.sleep(seconds)
+        plug.pull()
+    assert not writers.refused
+    board = plug.put_back()
+    board.wait_ready(READY_S)
+    with board.service() as client:
+        found = {memory["text"] for memory in client.memories(space)}
+    lost = set(writers.acknowledged) - found
+    return Outcome(len(writers.acknowledged), len(lost), len(found - writers.sent), integrity(board))
+
+
+def integrity(board: Board) -> str:
+    """Return what SQLite says about the store, asked with the release's own SQLite while the service rests."""
+    script = 'import apsw; print(apsw.Connection("file:pinch.db?mode=ro", flags=0x41).pragma("integrity_check"))'
+    board.run(f"systemctl stop {UNIT}")
+    try:
+        return board.run(f"cd {STATE} && PYTHONPATH=/opt/pinch/current/lib python3 -c '{script}'")
+    finally:
+        board.run(f"systemctl start {UNIT}")

@@ -12,6 +12,7 @@ from pathlib import Path
 import apsw
 from attrs import define
 
+from pinch.budget import allocator
 from pinch.budget.ledger import Ledger, OverBudget
 from pinch.errors import PinchError
 from pinch.gateway.context import Context
@@ -173,6 +174,7 @@ def run(settings: Settings) -> int:
     logging.basicConfig(
         stream=sys.stderr, level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s"
     )
+    allocator.settle()
     try:
         service = Service.build(settings, choose_tier(settings, load_tiers()))
         asyncio.run(_serve(service))

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, TypeVar
 from attrs import define, field
 from cachetools import LRUCache
 
+from pinch.budget.allocator import give_back
 from pinch.budget.sampling import sample
 from pinch.errors import PinchError
-from pinch.memory.model import Manifest, ModelUnusable, Session, give_back, load_session, quantize, read_manifest
+from pinch.memory.model import Manifest, ModelUnusable, Session, load_session, quantize, read_manifest
 from pinch.memory.probe import probe
 from pinch.memory.vectors import Vector
 

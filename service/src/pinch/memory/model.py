@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import json
 from collections.abc import Sequence
 from itertools import pairwise
@@ -172,11 +170,3 @@ def bits_of(int8: bytes) -> bytes:
     import numpy as np
 
     return np.packbits(np.frombuffer(int8, np.int8) > 0, bitorder="little").tobytes()
-
-
-def give_back() -> None:
-    """Return freed memory to the kernel."""
-    gc.collect()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)

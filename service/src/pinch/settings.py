@@ -163,7 +163,18 @@ def load_settings(environ: Mapping[str, str], path: Path | None = None) -> Setti
     for variable, text in environ.items():
         if variable.startswith(ENVIRONMENT_PREFIX) and variable not in OTHER_VARIABLES:
             _overlay(raw, variable, text)
-    return _structure(Settings, raw, "", str(path))  # type: ignore[no-any-return]
+    return _agreeing(_structure(Settings, raw, "", str(path)))
+
+
+def _agreeing(settings: Settings) -> Settings:
+    """Return `settings` whose values agree with each other."""
+    memory = settings.memory
+    if memory.chunk_overlap * 2 > memory.chunk_tokens:
+        raise SettingsError(
+            f"memory.chunk_overlap is {memory.chunk_overlap}; expected at most half of memory.chunk_tokens, "
+            f"which is {memory.chunk_tokens}"
+        )
+    return settings
 
 
 def _overlay(raw: dict[str, Any], variable: str, text: str) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import attrs
@@ -22,6 +23,8 @@ NAME_LIMIT = 200
 TAGS_LIMIT = 32
 BATCH_LIMIT = 256
 RESULTS_LIMIT = 100
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", re.ASCII | re.IGNORECASE)
 MODES = ("hybrid", "keyword", "semantic")
 
 
@@ -72,10 +75,10 @@ def _milliseconds(value: str | None) -> int | None:
     if value is None:
         return None
     try:
-        moment = datetime.fromisoformat(value)
-        if moment.tzinfo is None or "T" not in value.upper():
+        if RFC3339.fullmatch(value) is None:
             raise ValueError
-        return int(moment.timestamp() * 1000)
+        # In UTC it may lie in a year that no time has: that raises OverflowError.
+        return (datetime.fromisoformat(value.upper()).astimezone(UTC) - EPOCH) // timedelta(milliseconds=1)
     except (ValueError, OverflowError):
         raise Invalid(
             f"at is {value[:40]!r}; expected RFC 3339 with a zone, such as 2026-05-01T12:00:00Z", param="at"

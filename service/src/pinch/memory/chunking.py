@@ -13,6 +13,8 @@ WORD_PIECE = 6
 IDEOGRAPHS = re.compile(r"[\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]")
 LINE_LIMIT = 2048
 """Characters after which a line is cut, at a space where there is one."""
+CHARACTERS_OF_A_TOKEN = 32
+"""A line counts a token for each so many characters, and one at least: gaps take memory too."""
 SECTION_SHARE = 4
 """A heading begins a new chunk once the current one holds a quarter of its length."""
 
@@ -72,6 +74,8 @@ class Chunker:
     _fresh: bool = False
     """Whether `_lines` holds a line that no chunk has yet."""
     _number: int = 1
+    _within_line: bool = False
+    """Whether the next piece goes on with a line that was too long to be one."""
     _fence: str = ""
 
     def feed(self, text: str) -> Iterator[Chunk]:
@@ -102,9 +106,12 @@ class Chunker:
             yield from self._emit(len(self._lines))
 
     def _take(self, text: str, ended: bool) -> Iterator[Chunk]:
-        self._follow_fence(text)
-        line = _Line(text, self._number, estimate_tokens(text), bool(self._fence))
-        starts_section = not self._fence and HEADING.match(text) is not None
+        if not self._within_line:
+            self._follow_fence(text)
+        tokens = max(1, len(text) // CHARACTERS_OF_A_TOKEN, estimate_tokens(text))
+        line = _Line(text, self._number, tokens, bool(self._fence))
+        starts_section = not self._fence and not self._within_line and HEADING.match(text) is not None
+        self._within_line = not ended
         if starts_section and self._fresh and self._size * SECTION_SHARE >= self.tokens:
             yield from self._emit(len(self._lines))
             self._lines, self._size = [], 0

@@ -1,4 +1,4 @@
-"""`python -m tests.benchmarks.allocator`: what the allocator keeps after long texts, with and without fixed thresholds."""
+"""`python -m tests.benchmarks.allocator`: what the allocator keeps after long texts, by its thresholds."""
 
 from __future__ import annotations
 

@@ -63,6 +63,21 @@ def choose_tier(settings: Settings, table: TierTable) -> Tier:
     raise TierError("no tier fits this machine")
 
 
+def _distinct(folders: list[str]) -> list[Path]:
+    """Return the folders to sync; their last names begin document paths, so no two may be the same.
+
+    Raises:
+        SettingsError: two are.
+    """
+    by_name: dict[str, str] = {}
+    for folder in folders:
+        name = Path(folder).resolve().name
+        if name in by_name:
+            raise SettingsError(f"sync.folders has {by_name[name]} and {folder}: both would be {name}/…; rename one")
+        by_name[name] = folder
+    return [Path(folder) for folder in folders]
+
+
 @define(eq=False)
 class Service:
     """All parts, joined. Texts go gateway → store → indexer → vectors; queries come back through recall."""
@@ -101,7 +116,7 @@ class Service:
         indexer = Indexer(store, embedder)
         sync = FolderSync(
             store=store,
-            folders=[Path(folder) for folder in settings.sync.folders],
+            folders=_distinct(settings.sync.folders),
             patterns=settings.sync.patterns,
             space=settings.sync.space,
             chunk_tokens=memory.chunk_tokens,

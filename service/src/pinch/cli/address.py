@@ -51,17 +51,13 @@ def address(url: str | None, settings: Settings) -> Address:
         port = parts.port
     except ValueError:
         port = 0
-    wrong = (
-        parts.scheme not in {"http", "https"} or parts.path not in {"", "/"} or parts.query or parts.username
-    )
+    wrong = parts.scheme not in {"http", "https"} or parts.path not in {"", "/"} or parts.query or parts.username
     if wrong or not parts.hostname or port == 0 or (port is None and not url):
         example = "http://127.0.0.1:18789" if url else "127.0.0.1:18789"
         found = url or settings.listen
-        raise CommandError(
-            f"{source} is {found!r}; expected an address such as {example}", exit_status=Exit.USAGE
-        )
+        raise CommandError(f"{source} is {found!r}; expected an address such as {example}", exit_status=Exit.USAGE)
     if url:
         return Address(parts.scheme, parts.hostname, port or (443 if parts.scheme == "https" else 80))
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(parts.hostname, parts.hostname)  # noqa: S104 (compared, not bound)
-    assert port is not None  # noqa: S101 (checked above; for the type checker)
+    assert port is not None
     return Address(scheme, host, port, certificate=settings.gateway.tls_certificate)

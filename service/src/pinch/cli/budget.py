@@ -68,9 +68,7 @@ def _print(budget: Mapping[str, Any], output: Output) -> None:
     for row, line in zip(rows[1:], lines[1:], strict=True):
         near = row[3].endswith("%") and int(row[3][:-1]) >= _NEAR_PERCENT
         output.lines([output.style(line, "yellow") if near else line])
-    output.lines(
-        [f"tier {safe(str(budget['tier']))}; pressure is read from {safe(str(budget['pressure_signal']))}"]
-    )
+    output.lines([f"tier {safe(str(budget['tier']))}; pressure is read from {safe(str(budget['pressure_signal']))}"])
     if not unit:
         output.lines(["no memory cgroup: the kernel enforces no limit on this service"])
     elif unit["oom_kill"]:

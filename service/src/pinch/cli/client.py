@@ -21,7 +21,8 @@ ANSWER_TIMEOUT_S = 120.0
 PATIENCE_S = 60.0
 """How long one request waits, all retries together, for a service that says it is busy."""
 BLOCK_BYTES = 64 * 1024
-_DEFAULT_RETRY_S = 1.0
+_SHORTEST_RETRY_S = 0.1
+_DATED_RETRY_S = 5.0
 _LARGEST_ERROR_BYTES = 64 * 1024
 
 
@@ -103,7 +104,7 @@ class Client:
             body: sent as JSON, unless None.
             upload: sent as it is, in blocks.
             timeout_s: longest silence of the service, in seconds.
-            retry: wait and try again when the service answers 429 or 503.
+            retry: wait and try again when the service is busy and says for how long.
 
         Raises:
             CommandError: with the exit status that `FROM_HTTP` gives.
@@ -142,9 +143,7 @@ class Client:
         except (OSError, http.client.HTTPException) as error:
             raise self._broken_off(error) from None
 
-    def download(
-        self, path: str, *, timeout_s: float = ANSWER_TIMEOUT_S
-    ) -> tuple[int | None, Iterator[bytes]]:
+    def download(self, path: str, *, timeout_s: float = ANSWER_TIMEOUT_S) -> tuple[int | None, Iterator[bytes]]:
         """Return the length in bytes that the service announces, and the blocks of the body.
 
         Raises:
@@ -176,7 +175,7 @@ class Client:
                 return response
             delay = _retry_after(response)
             error = self._error(response, request.target)
-            if not retry or response.status not in {429, 503} or waited + delay > PATIENCE_S:
+            if not retry or delay is None or waited + delay > PATIENCE_S:
                 raise error
             self.notice(f"the service is busy ({error.message}); trying again in {delay:.0f} s")
             self.sleep(delay)
@@ -233,9 +232,7 @@ class Client:
     def _connect(self) -> http.client.HTTPConnection:
         where = self.address
         if where.scheme == "http":
-            return http.client.HTTPConnection(
-                where.host, where.port, timeout=CONNECT_TIMEOUT_S, blocksize=BLOCK_BYTES
-            )
+            return http.client.HTTPConnection(where.host, where.port, timeout=CONNECT_TIMEOUT_S, blocksize=BLOCK_BYTES)
         trust = ssl.create_default_context()
         if where.certificate:
             # The service's own certificate, from its own settings: whatever name it carries, it is the one.
@@ -299,9 +296,13 @@ class Client:
         return "check that PINCH_URL or the setting listen names the Pinch service, and look at its log"
 
 
-def _retry_after(response: http.client.HTTPResponse) -> float:
-    """Seconds that the service asks to wait; a date in its place counts as the default."""
+def _retry_after(response: http.client.HTTPResponse) -> float | None:
+    """Seconds that a busy service asks to wait; None where it promises nothing from waiting."""
+    given = response.headers.get("Retry-After")
+    if given is None or response.status not in {429, 503}:
+        return None
     try:
-        return max(0.1, float(response.headers.get("Retry-After", "")))
+        return max(_SHORTEST_RETRY_S, float(given))
     except ValueError:
-        return _DEFAULT_RETRY_S
+        # A date: rare enough from a service to be met with a round number.
+        return _DATED_RETRY_S

@@ -62,9 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
     as_json = "--json" in words[: words.index("--")] if "--" in words else "--json" in words
-    context = Context(
-        environ=os.environ, stdin=sys.stdin, stdout=sys.stdout, stderr=sys.stderr, as_json=as_json
-    )
+    context = Context(environ=os.environ, stdin=sys.stdin, stdout=sys.stdout, stderr=sys.stderr, as_json=as_json)
     try:
         return _run(words, context)
     except KeyboardInterrupt:

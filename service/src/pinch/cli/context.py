@@ -43,15 +43,15 @@ class Context:
     @cached_property
     def output(self) -> Output:
         """Where results and notes go."""
-        from pinch.cli.output import Output  # noqa: PLC0415 (serve prints nothing)
+        from pinch.cli.output import Output
 
         return Output(self.stdout, self.stderr, self.environ, as_json=self.as_json)
 
     @cached_property
     def client(self) -> Client:
         """The service that `PINCH_URL` or the setting `listen` names."""
-        from pinch.cli.address import address  # noqa: PLC0415 (serve needs no client)
-        from pinch.cli.client import Client  # noqa: PLC0415
+        from pinch.cli.address import address
+        from pinch.cli.client import Client
 
         where = address(self.environ.get("PINCH_URL"), self.settings)
         return Client(where, self._token(local=where.local), sleep=self.sleep, notice=self.output.note)
@@ -83,14 +83,12 @@ def local_token(path: Path, now: datetime) -> str:
     Raises:
         CommandError: the file cannot be used or all its tokens have ended.
     """
-    from pinch.gateway.tokens import TokensError, read_tokens_file  # noqa: PLC0415 (serve reads it elsewhere)
+    from pinch.gateway.tokens import TokensError, read_tokens_file
 
     try:
         entry = read_tokens_file(path).first(now)
     except TokensError as error:
         raise CommandError(str(error), "or set PINCH_TOKEN", exit_status=Exit.REFUSED) from None
     if entry is None:
-        raise CommandError(
-            f"every token of {path} has ended", "run `pinch token add NAME`", exit_status=Exit.REFUSED
-        )
+        raise CommandError(f"every token of {path} has ended", "run `pinch token add NAME`", exit_status=Exit.REFUSED)
     return entry.token

@@ -16,6 +16,7 @@ class Exit(IntEnum):
     REFUSED = 4
     NOT_FOUND = 5
     LIMIT = 6
+    CONFIG = 78
     INTERRUPTED = 130
     PIPE_CLOSED = 141
 
@@ -28,6 +29,7 @@ MEANING: Mapping[Exit, str] = {
     Exit.REFUSED: "no token, a wrong token, or a tokens file that may not be read",
     Exit.NOT_FOUND: "the named thing does not exist",
     Exit.LIMIT: "a limit: too large, too many, no space left, or busy for longer than the command waits",
+    Exit.CONFIG: "`serve` cannot start as configured; starting it again would not help (`EX_CONFIG`)",
     Exit.INTERRUPTED: "stopped by Ctrl-C",
     Exit.PIPE_CLOSED: "the reader of the output went away",
 }

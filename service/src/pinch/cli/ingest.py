@@ -17,7 +17,8 @@ from pinch.cli.files import FileBody, FileError, Found, Walk, digest
 from pinch.cli.output import Progress
 from pinch.cli.text import one_line
 
-_PAGE = 500
+_PAGE = 200
+"""Most documents that one answer lists."""
 _UPLOAD_PATIENCE_S = 600.0
 """A large document is chunked and stored before the answer comes."""
 _OF_THE_FILE = frozenset({400, 404, 409, 413, 415, 422})
@@ -43,12 +44,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="GLOB",
         help="file names to take, such as '*.md'; may be given more than once",
     )
-    parser.add_argument(
-        "--follow", action="store_true", help="follow symbolic links; without it they are passed over"
-    )
-    parser.add_argument(
-        "--delete", action="store_true", help="remove documents under the prefix whose file is gone"
-    )
+    parser.add_argument("--follow", action="store_true", help="follow symbolic links; without it they are passed over")
+    parser.add_argument("--delete", action="store_true", help="remove documents under the prefix whose file is gone")
     parser.add_argument("--wait", action="store_true", help="wait until everything has been embedded")
 
 
@@ -100,9 +97,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
             mirror.remove_vanished()
     except CommandError as error:
         done = report.added + report.updated + report.unchanged
-        error.message += (
-            f" ({done} of {len(files)} files are in the store; the same command goes on from there)"
-        )
+        error.message += f" ({done} of {len(files)} files are in the store; the same command goes on from there)"
         raise
     if args.wait:
         _wait(context)
@@ -158,9 +153,7 @@ class _Mirror:
             return
         body = FileBody(file.path, here.length, progress.update)
         query = {"space": self.space}
-        stored = self.client.json(
-            "PUT", document_path(path), query=query, upload=body, timeout_s=_UPLOAD_PATIENCE_S
-        )
+        stored = self.client.json("PUT", document_path(path), query=query, upload=body, timeout_s=_UPLOAD_PATIENCE_S)
         if stored["sha256"] != here.sha256:
             raise FileError("changed while it was read; run the command again")
         self.report.bytes += here.length
@@ -205,6 +198,8 @@ def _wait(context: Context) -> None:
             state = _embedding(context.client)
             progress.update(max(0, pending - state["pending"]))
             stalled_s = 0.0 if state["pending"] != pending else stalled_s + _POLL_S
+            if state.get("trouble"):
+                raise CommandError(f"embedding cannot go on: {state['trouble']}", "run `pinch doctor`")
             if stalled_s >= _STALL_S:
                 raise CommandError(
                     f"embedding stands still with {state['pending']} chunks to go",
@@ -227,7 +222,5 @@ def _print(report: _Report, context: Context) -> None:
     parts = [f"{report.added} added", f"{report.updated} updated", f"{report.unchanged} unchanged"]
     parts += [f"{report.removed} removed"] if report.removed else []
     parts += [f"{len(report.failed)} failed"] if report.failed else []
-    parts += (
-        [f"{report.links_skipped} links passed over (--follow takes them)"] if report.links_skipped else []
-    )
+    parts += [f"{report.links_skipped} links passed over (--follow takes them)"] if report.links_skipped else []
     context.output.lines([", ".join(parts)])

@@ -13,6 +13,8 @@ from pinch.cli.text import safe
 
 _STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "match": "1;33"}
 _DEFAULT_COLUMNS = 100
+_SERIAL_SHAPE = {"ncols": 79, "nrows": 24}
+"""A serial console says that it has no columns and no rows, and a bar of that shape is not seen."""
 
 
 class Progress(Protocol):
@@ -91,11 +93,13 @@ class Output:
         if not self._stderr.isatty():
             yield Silent()
             return
-        from tqdm import tqdm  # noqa: PLC0415 (only a person at a terminal pays for it)
+        from tqdm import tqdm
 
         scaled = unit == "B"
+        known = os.get_terminal_size(self._stderr.fileno()).columns > 0
+        shape = {"dynamic_ncols": True} if known else _SERIAL_SHAPE
         with tqdm(
             desc=label, total=total, unit=unit, unit_scale=scaled, unit_divisor=1024 if scaled else 1000,
-            file=self._stderr, leave=False, dynamic_ncols=True,
+            file=self._stderr, leave=False, **shape,
         ) as bar:  # fmt: skip
             yield bar

@@ -21,20 +21,12 @@ _WIDEST = 100
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     accept_json(parser)
-    parser.add_argument(
-        "query", metavar="QUERY", nargs="+", help="what to look for; several words are one query"
-    )
+    parser.add_argument("query", metavar="QUERY", nargs="+", help="what to look for; several words are one query")
     parser.add_argument("--space", help="namespace (default: default)")
     parser.add_argument("--k", type=int, metavar="N", help="most hits to return (default: 6)")
-    parser.add_argument(
-        "--tag", action="append", dest="tags", metavar="TAG", help="may be given more than once"
-    )
-    parser.add_argument(
-        "--mode", choices=("hybrid", "keyword", "semantic"), help="how to search (default: hybrid)"
-    )
-    parser.add_argument(
-        "--full", action="store_true", help="print whole texts, not the lines around the found words"
-    )
+    parser.add_argument("--tag", action="append", dest="tags", metavar="TAG", help="may be given more than once")
+    parser.add_argument("--mode", choices=("hybrid", "keyword", "semantic"), help="how to search (default: hybrid)")
+    parser.add_argument("--full", action="store_true", help="print whole texts, not the lines around the found words")
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
@@ -43,9 +35,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     try:
         query.encode("utf-8")
     except UnicodeEncodeError:
-        raise CommandError(
-            "the query is not UTF-8", "convert it (iconv -t UTF-8)", exit_status=Exit.USAGE
-        ) from None
+        raise CommandError("the query is not UTF-8", "convert it (iconv -t UTF-8)", exit_status=Exit.USAGE) from None
     given = {"space": args.space, "k": args.k, "tags": args.tags, "mode": args.mode}
     body = {"query": query, **{name: value for name, value in given.items() if value is not None}}
     answer = context.client.json("POST", "/v1/recall", body=body)
@@ -64,9 +54,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     return Exit.OK
 
 
-def _render(
-    rank: int, hit: Mapping[str, Any], terms: frozenset[str], output: Output, *, full: bool
-) -> list[str]:
+def _render(rank: int, hit: Mapping[str, Any], terms: frozenset[str], output: Output, *, full: bool) -> list[str]:
     heading = f"{rank:>2}  {output.style(_origin(hit), 'bold')}"
     details = "  ".join(part for part in (f"{hit['score']:.4f}", _why(hit["why"]), _tags(hit)) if part)
     columns = max(20, min(output.columns, _WIDEST) - len(_INDENT))
@@ -83,11 +71,7 @@ def _origin(hit: Mapping[str, Any]) -> str:
     if hit["kind"] == "chunk":
         lines = hit.get("lines")
         place = (
-            f":{lines[0]}-{lines[1]}"
-            if isinstance(lines, list) and len(lines) == 2
-            else f":{lines}"
-            if lines
-            else ""
+            f":{lines[0]}-{lines[1]}" if isinstance(lines, list) and len(lines) == 2 else f":{lines}" if lines else ""
         )
         return one_line(f"{hit['path']}{place}")
     parts = (hit.get("source"), hit.get("thread"), hit.get("at"))
@@ -100,9 +84,7 @@ def _why(why: Mapping[str, Any]) -> str:
         parts.append(f"keyword #{why['keyword_rank']}")
     if why.get("semantic_rank") is not None:
         similarity = why.get("similarity")
-        parts.append(
-            f"semantic #{why['semantic_rank']}" + (f" {similarity:.2f}" if similarity is not None else "")
-        )
+        parts.append(f"semantic #{why['semantic_rank']}" + (f" {similarity:.2f}" if similarity is not None else ""))
     return " · ".join(parts) or "next to a hit"
 
 
@@ -115,8 +97,7 @@ def _excerpt(lines: list[str], terms: frozenset[str]) -> list[str]:
     if len(lines) <= _EXCERPT_LINES:
         return lines
     counts = [
-        len({term for word in WORD.findall(line) for term in terms if same_word(fold(word), term)})
-        for line in lines
+        len({term for word in WORD.findall(line) for term in terms if same_word(fold(word), term)}) for line in lines
     ]
     starts = range(len(lines) - _EXCERPT_LINES + 1)
     start = max(starts, key=lambda first: sum(counts[first : first + _EXCERPT_LINES]))
@@ -128,9 +109,7 @@ def _excerpt(lines: list[str], terms: frozenset[str]) -> list[str]:
 def _marked(line: str, terms: frozenset[str], output: Output) -> str:
     return WORD.sub(
         lambda found: (
-            output.style(found[0], "match")
-            if any(same_word(fold(found[0]), term) for term in terms)
-            else found[0]
+            output.style(found[0], "match") if any(same_word(fold(found[0]), term) for term in terms) else found[0]
         ),
         line,
     )

@@ -38,9 +38,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--jsonl", metavar="FILE", help='store every line, such as {"text": "…", "tags": ["a"]}; - is stdin'
     )
     parser.add_argument("--space", help="namespace (default: default)")
-    parser.add_argument(
-        "--tag", action="append", dest="tags", metavar="TAG", help="may be given more than once"
-    )
+    parser.add_argument("--tag", action="append", dest="tags", metavar="TAG", help="may be given more than once")
     parser.add_argument("--source", help="where the text comes from")
     parser.add_argument("--thread", help="conversation it is a turn of; turns are context for each other")
     parser.add_argument("--at", metavar="TIME", help="when it was said, RFC 3339 (default: now)")
@@ -65,9 +63,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
 def _check_utf8(value: str | list[str] | None) -> None:
     for part in value if isinstance(value, list) else [value or ""]:
         if not part.isascii() and any("\ud800" <= character <= "\udfff" for character in part):
-            raise CommandError(
-                "an argument is not UTF-8", "convert it (iconv -t UTF-8)", exit_status=Exit.USAGE
-            )
+            raise CommandError("an argument is not UTF-8", "convert it (iconv -t UTF-8)", exit_status=Exit.USAGE)
 
 
 def _read_stdin() -> str:

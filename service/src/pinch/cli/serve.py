@@ -6,6 +6,8 @@ import argparse
 
 from pinch.cli.command import accept_json
 from pinch.cli.context import Context
+from pinch.cli.errors import CommandError, Exit
+from pinch.settings import SettingsError
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,7 +17,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Run until SIGTERM or SIGINT; returns the service's exit status."""
-    settings = context.settings
-    from pinch.app import run as serve  # noqa: PLC0415 (only this command carries the service's imports)
+    try:
+        settings = context.settings
+    except SettingsError as error:
+        raise CommandError(str(error), exit_status=Exit.CONFIG) from None
+    from pinch.app import run as serve
 
     return serve(settings)

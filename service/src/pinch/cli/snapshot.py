@@ -24,9 +24,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     save = actions.add_parser("save", help="write the store to FILE", description="Write the store to FILE.")
     save.add_argument("file", type=Path, metavar="FILE")
     save.add_argument("--force", action="store_true", help="replace FILE if it exists")
-    load = actions.add_parser(
-        "load", help="replace the store by FILE", description="Replace the store by FILE."
-    )
+    load = actions.add_parser("load", help="replace the store by FILE", description="Replace the store by FILE.")
     load.add_argument("file", type=Path, metavar="FILE")
     for action in (save, load):
         accept_json(action)
@@ -41,9 +39,7 @@ def _save(file: Path, context: Context, *, force: bool) -> int:
     if file.is_dir():
         raise CommandError(f"{file} is a folder", "give a file's name", exit_status=Exit.USAGE)
     if file.exists() and not force:
-        raise CommandError(
-            f"{file} exists", "choose another name, or replace it with --force", exit_status=Exit.USAGE
-        )
+        raise CommandError(f"{file} exists", "choose another name, or replace it with --force", exit_status=Exit.USAGE)
     length, blocks = context.client.download("/v1/snapshot", timeout_s=_PATIENCE_S)
     partial = file.with_name(file.name + ".partial")
     partial.unlink(missing_ok=True)
@@ -107,9 +103,7 @@ def _load(file: Path, context: Context) -> int:
     if context.as_json:
         context.output.document(answer)
     else:
-        counts = ", ".join(
-            f"{answer[name]} {name}" for name in ("memories", "documents", "chunks", "vectors")
-        )
+        counts = ", ".join(f"{answer[name]} {name}" for name in ("memories", "documents", "chunks", "vectors"))
         context.output.lines([f"loaded: {counts}"])
     return Exit.OK
 

@@ -14,9 +14,7 @@ WORD = re.compile(r"\w+")
 
 def safe(text: str) -> str:
     """Return `text` with every character that could command a terminal written out as its code."""
-    return _UNSAFE.sub(
-        lambda found: found[0].encode("unicode_escape").decode("ascii"), text.replace("\r\n", "\n")
-    )
+    return _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text.replace("\r\n", "\n"))
 
 
 def one_line(text: str) -> str:

@@ -17,9 +17,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     accept_json(parser)
     parser.add_argument("--mem-total", type=int, metavar="BYTES", help="judge a machine with this MemTotal")
-    parser.add_argument(
-        "--machine", metavar="NAME", help="judge a machine of this `uname -m`, such as aarch64"
-    )
+    parser.add_argument("--machine", metavar="NAME", help="judge a machine of this `uname -m`, such as aarch64")
     parser.add_argument("--bits", type=int, choices=(32, 64), help="width of its userland")
 
 

@@ -23,23 +23,19 @@ from pinch.gateway.tokens import (
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _LONGEST_DAYS = 3650
-_TAKES_EFFECT = "a running service learns of it when it starts again (`systemctl restart pinch`)"
+_TAKES_EFFECT = "a service that reads this file itself knows in a second; under systemd run `systemctl restart pinch`"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     accept_json(parser)
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    show = actions.add_parser(
-        "show", help="print a token", description="Print the first valid token, or NAME's."
-    )
+    show = actions.add_parser("show", help="print a token", description="Print the first valid token, or NAME's.")
     show.add_argument("name", nargs="?", metavar="NAME")
     listing = actions.add_parser("list", help="list names, ends and fingerprints, never the tokens")
     add = actions.add_parser("add", help="add a token and print it; makes the file if there is none")
     add.add_argument("name", metavar="NAME")
-    rotate = actions.add_parser(
-        "rotate", help="replace a token and print the new one; the old one stays valid a while"
-    )
+    rotate = actions.add_parser("rotate", help="replace a token and print the new one; the old one stays valid a while")
     rotate.add_argument("name", metavar="NAME")
     rotate.add_argument(
         "--grace",

@@ -35,9 +35,7 @@ def _unit(host: Host) -> list[Finding]:
                 )
             ]
         advice = f"run `systemctl start {UNIT}`, then `journalctl -u {UNIT}` if it stays down"
-        return [
-            Finding("limits", Status.WARN, f"{UNIT} is not running, so its limits cannot be read", advice)
-        ]
+        return [Finding("limits", Status.WARN, f"{UNIT} is not running, so its limits cannot be read", advice)]
     expected = {"high": host.tier.memory_high_mb, "max": host.tier.memory_max_mb}
     for name, text in limits.items():
         label = f"Memory{name.capitalize()}"

@@ -34,11 +34,7 @@ def check(host: Host) -> list[Finding]:
             )
         ]
     if not synchronised:
-        return [
-            Finding(
-                "clock", Status.WARN, f"{shown}, kept by no NTP: after a power cut it may be wrong", _ADVICE
-            )
-        ]
+        return [Finding("clock", Status.WARN, f"{shown}, kept by no NTP: after a power cut it may be wrong", _ADVICE)]
     return [Finding("clock", Status.OK, f"{shown}, kept by NTP")]
 
 

@@ -67,9 +67,7 @@ def _settings(context: Context, root: Path) -> tuple[Settings, list[Finding]]:
     try:
         settings = load_settings(environ)
     except SettingsError as error:
-        finding = Finding(
-            "settings", Status.FAIL, str(error), "correct it; the other checks assume the defaults"
-        )
+        finding = Finding("settings", Status.FAIL, str(error), "correct it; the other checks assume the defaults")
         return Settings(), [finding]
     found = source if Path(source).exists() else f"defaults and environment (there is no {source})"
     return settings, [Finding("settings", Status.OK, found)]
@@ -82,13 +80,9 @@ def _host(root: Path, settings: Settings, context: Context) -> tuple[Host, Findi
     host = Host(root=root, settings=settings, tier=tier, machine=machine, now=context.now())
     misfit = fits(tier, machine)
     if misfit:
-        return host, Finding(
-            "tier", Status.FAIL, misfit, 'pin a smaller tier, or set on_misfit = "step_down"'
-        )
+        return host, Finding("tier", Status.FAIL, misfit, 'pin a smaller tier, or set on_misfit = "step_down"')
     how = "detected" if settings.tier == "auto" else "pinned"
-    return host, Finding(
-        "tier", Status.OK, f"{tier.name}, {how} on {table.nominal(machine.mem_total)} MB nominal RAM"
-    )
+    return host, Finding("tier", Status.OK, f"{tier.name}, {how} on {table.nominal(machine.mem_total)} MB nominal RAM")
 
 
 def _render(finding: Finding, output: Output) -> list[str]:

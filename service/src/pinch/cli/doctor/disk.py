@@ -35,7 +35,5 @@ def check(host: Host) -> list[Finding]:
         status = Status.FAIL if volume.free_bytes < _FAIL_BYTES else Status.WARN
         return [Finding("disk", status, found, "free some space, or move state_dir to a larger disk")]
     if not exists:
-        return [
-            Finding("disk", Status.WARN, f"{folder} does not exist yet; {found}", "the first start makes it")
-        ]
+        return [Finding("disk", Status.WARN, f"{folder} does not exist yet; {found}", "the first start makes it")]
     return [Finding("disk", Status.OK, found)]

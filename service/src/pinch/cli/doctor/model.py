@@ -28,9 +28,7 @@ def check(host: Host) -> list[Finding]:
     except OSError as error:
         return [Finding("model", Status.FAIL, f"{folder} has no manifest.json ({error.strerror})", _INSTALL)]
     except (ValueError, LookupError, TypeError, AttributeError) as error:
-        return [
-            Finding("model", Status.FAIL, f"{folder / 'manifest.json'} is no manifest ({error})", _INSTALL)
-        ]
+        return [Finding("model", Status.FAIL, f"{folder / 'manifest.json'} is no manifest ({error})", _INSTALL)]
     if problem:
         return [Finding("model", Status.FAIL, problem, _INSTALL)]
     found = f"{manifest['name']}, {len(manifest['files'])} files as the manifest says, in {folder}"

@@ -12,9 +12,7 @@ def check(host: Host) -> list[Finding]:
     text = host.read("/proc/pressure/memory")
     if text is None:
         return [Finding("psi", Status.WARN, "the kernel gives no memory pressure", _ENABLE)]
-    fields = dict(
-        part.split("=") for line in text.splitlines() if line.startswith("full") for part in line.split()[1:]
-    )
+    fields = dict(part.split("=") for line in text.splitlines() if line.startswith("full") for part in line.split()[1:])
     share = float(fields.get("avg60", 0))
     if share >= 1:
         advice = "find what uses the memory (`pinch budget`, `systemd-cgtop -m`), or pin a smaller tier"

@@ -31,9 +31,7 @@ class Area:
 def check(host: Host) -> list[Finding]:
     """Compare what is active with what is installed."""
     areas = _areas(host.read("/proc/swaps") or "")
-    mechanisms = [
-        name for name, files in _MECHANISMS.items() if any(host.path(file).exists() for file in files)
-    ]
+    mechanisms = [name for name, files in _MECHANISMS.items() if any(host.path(file).exists() for file in files)]
     if "rpi-swap" in mechanisms and "zram-generator" in mechanisms:
         # rpi-swap drives zram-generator; the two are one.
         mechanisms.remove("zram-generator")

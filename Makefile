@@ -1,0 +1,89 @@
+# `make up` provisions and verifies a Pi, `make test` proves the project, `make help` lists the rest.
+# BOARD chooses another emulated board, INVENTORY real ones: make up INVENTORY=ansible/inventory/mine
+
+PYTHON ?= python3
+BOARD ?= pi4
+INVENTORY ?= ansible/inventory/emulated
+BIN := $(CURDIR)/.venv/bin
+READY := .venv/ready
+ROOT := $(if $(filter 0,$(shell id -u)),,sudo)
+export PATH := $(BIN):$(PATH)
+export ANSIBLE_CONFIG := $(CURDIR)/ansible/ansible.cfg
+export PYTHONPATH := $(CURDIR)/roles/models/pipeline:$(CURDIR)/image
+MODEL := all-MiniLM-L6-v2-int8
+LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
+# What ONNX Runtime and tokenizers depend on and inference never imports; 30 MB on the card.
+NEVER_IMPORTED := anyio click colorama filelock flatbuffers fsspec h11 hf-xet httpcore2 httpx2 httpx2-jsfetch \
+    huggingface-hub packaging protobuf pyyaml truststore
+EMULATED := $(filter ansible/inventory/emulated,$(INVENTORY))
+
+.PHONY: help up down serve test test-all verify image-base lint docs lock benchmark
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+up: $(READY) ## provision the boards of INVENTORY, verify them, show one at work
+	$(if $(EMULATED),image/emulator up $(BOARD))
+	ansible-playbook -i $(INVENTORY) ansible/site.yml
+	pytest tests/board --hosts='ansible://pinch' --ansible-inventory=$(INVENTORY)
+	python -m tests.demonstration --inventory $(INVENTORY)
+
+down: $(READY) ## shut the emulated boards down
+	image/emulator down $(BOARD)
+
+serve: export PINCH_STATE_DIR ?= $(CURDIR)/.state
+serve: export PINCH_TOKENS_FILE ?= $(CURDIR)/.state/tokens
+serve: export PINCH_MODEL_DIR ?= $(CURDIR)/.state/$(MODEL)
+serve: $(READY) ## run the service on this machine in the foreground, its state in .state/
+	@test -e $(PINCH_MODEL_DIR)/manifest.json || python -m pinch_models build $(MODEL) --out $(PINCH_MODEL_DIR)
+	exec pinch serve
+
+verify: $(READY) ## prove the budget of the boards of INVENTORY; the report lands in reports/
+	pytest tests/board tests/budget --hosts='ansible://pinch' --ansible-inventory=$(INVENTORY)
+
+test: $(READY) lint ## what CI runs: every suite but the long scenarios
+	pytest service/tests roles/models/pipeline/tests image/tests tests/roles tests/faults
+	molecule test -s default
+	molecule test -s pi4
+
+test-all: test ## that and the power cuts
+	pytest image/tests -m emulated
+	molecule test -s faults
+
+image-base: $(READY) ## build the base image of the emulated boards
+	image/build
+
+lint: $(READY) ## ruff, mypy strict, ansible-lint production, yamllint
+	ruff check .
+	ruff format --check .
+	mypy service/src service/tests roles/models/pipeline roles/pinch image tests
+	yamllint --strict .
+	ansible-lint --offline --profile production --strict
+
+benchmark: $(READY) ## measure: recall quality, speed against bare parts, quantisation
+	python -m tests.benchmarks.start
+	python -m tests.benchmarks.keyword
+	python -m tests.benchmarks.allocator
+
+docs: $(READY) ## write the generated documents anew
+	python roles/readme.py
+	python -m service.settings_doc
+
+lock: $(READY) ## resolve the dependencies anew
+	uv pip compile $(LOCK) --extra semantic pyproject.toml service/pyproject.toml -o requirements.lock
+	uv pip compile $(LOCK) --no-emit-package colorama service/pyproject.toml -o service/requirements-minimal.lock
+	uv pip compile $(LOCK) --extra semantic $(addprefix --no-emit-package ,$(NEVER_IMPORTED)) service/pyproject.toml \
+	    -o service/requirements-semantic.lock
+
+$(READY): requirements.lock image/apt-packages.txt service/pyproject.toml
+	@missing=$$(for name in python3-venv $$(sed 's/#.*//' image/apt-packages.txt); do \
+	    dpkg-query -W -f '$${db:Status-Abbrev}' $$name 2>/dev/null | grep -q '^ii' || echo $$name; done); \
+	if [ -n "$$missing" ]; then \
+	    echo "Root installs the packages that build and emulate boards:" $$missing; \
+	    $(ROOT) apt-get update -q && $(ROOT) env DEBIAN_FRONTEND=noninteractive \
+	        apt-get install -q -y --no-install-recommends $$missing; \
+	fi
+	$(PYTHON) -m venv .venv
+	pip install --quiet --require-hashes -r requirements.lock
+	pip install --quiet --no-deps --no-build-isolation -e service
+	@touch $@

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from service.tests.cli.command import Pinch
+from service.tests.cli.command import Pinch, pinch_of
+from service.tests.serving import Service
 
 Scripted = Callable[[Callable[[BaseHTTPRequestHandler], None]], Pinch]
 
@@ -198,3 +199,13 @@ def test_a_listing_of_many_pages_is_read_to_its_end(scripted: Scripted, notes: P
     report = scripted(page).json("ingest", str(notes))
     assert counts(report) == (0, 0, 3, 0, 0)
     assert "cursor=more%26%3D" in asked[1]
+
+
+def test_wait_returns_when_all_can_be_found_by_meaning(full: Service, space: str, notes: Path) -> None:
+    pinch = pinch_of(full)
+    (notes / "kitchen.md").write_text("The kettle stands on the stove.\n")
+    pinch.ok("ingest", str(notes), "--space", space, "--wait")
+    hit = pinch.json("recall", "Where can I boil water?", "--space", space, "--mode", "semantic", "--k", "1")["hits"][0]
+    assert hit["path"] == "notes/kitchen.md"
+    assert hit["why"]["semantic_rank"] == 1
+    assert "semantic #1 0." in pinch.ok("recall", "boil water", "--space", space, "--mode", "semantic")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -192,3 +193,15 @@ def nearest(
         (*bindings, query.int8, model.id),
     )
     return [Near(item, similarity) for item, similarity in found]
+
+
+def similarities(
+    connection: apsw.Connection, model: ModelRow, query: Vector, items: Sequence[int]
+) -> dict[int, float]:
+    """Return the cosine of each of `items` with `query`; those without a vector are left out."""
+    found = connection.execute(
+        "SELECT items.id, 1 - vec_distance_cosine(vec_int8(vector), vec_int8(?)) FROM json_each(?) "
+        "CROSS JOIN items ON items.id = value JOIN embeddings ON model = ? AND embeddings.digest = items.digest",
+        (query.int8, json.dumps(items), model.id),
+    )
+    return dict(found)

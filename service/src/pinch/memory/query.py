@@ -1,0 +1,118 @@
+"""What a query asks the full-text index for.
+
+A query is anything a person or an agent types: a question, an identifier, a pasted page, text that
+means something to FTS5 (`"`, `*`, `NEAR(`, `AND`). Its words become quoted FTS5 strings, which have no syntax left;
+the index tokenises and stems them as it did the stored texts. A word joined by punctuation (`node-fetch`,
+`3.13.1`, `O'Brien`) and a phrase in double quotes are also looked for whole, as one more term: rare, hence
+heavy, so that what was typed exactly comes first without the rest being lost.
+
+`terms` is pure; what the terms cost and find is `pinch.memory.candidates`' business.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from functools import cache
+from importlib import resources
+
+from attrs import frozen
+
+READ_CHARACTERS = 32_768
+"""Of a longer query, this much is read; a question is far shorter, a pasted page is not."""
+TERM_LIMIT = 32
+"""Terms of one query; the first ones count."""
+PHRASE_WORDS = 16
+"""Words of a phrase at most: FTS5 opens one iterator for each."""
+FOREIGN_CHARACTERS = 256
+"""Characters at most where only the index can tell how many tokens they are, for the same reason."""
+
+_WORD = re.compile(r"(?:[^\W_][\u0300-\u036f]*)+")
+"""Runs that unicode61 keeps together: letters, digits and the marks that combine with them."""
+_CHUNK = re.compile(rf"(?>{_WORD.pattern})(?:[-_./:@+&=~\\'\u2019]{{1,3}}(?>{_WORD.pattern}))*")
+"""A word, or words that punctuation makes one: identifiers, versions, paths, addresses, names."""
+_QUOTED = re.compile(r'"([^"]{1,1024})"')
+_CLITIC = re.compile(r"(?<=\w)['\u2019](?:s|t|d|m|ll|re|ve)(?!\w)", re.IGNORECASE)
+_UNSTORABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+"""What separates words and nothing else: controls, and halves of surrogate pairs, which no UTF-8 has."""
+_OPERATORS = frozenset({"AND", "OR", "NOT", "NEAR"})
+_LETTERS = frozenset({"I", "A", "O"})
+_FOREIGN = frozenset({"Co", "Cn", "Mn", "Mc", "Me"})
+"""Unicode categories that the index may keep in a token and `_WORD` leaves out: private use, other marks."""
+
+
+@frozen
+class Query:
+    """A query as recall reads it."""
+
+    terms: tuple[str, ...]
+    """Words and phrases to look for, without the quotes that FTS5 wants around them; none contains a quote."""
+    words: frozenset[str]
+    """Every word of it, in small letters, also those too common to look for."""
+
+
+@cache
+def stop_words() -> frozenset[str]:
+    """Return the words that say nothing about a text's subject, in small letters."""
+    listed = resources.files("pinch.memory").joinpath("stopwords.txt").read_text("utf-8")
+    return frozenset(word for line in listed.splitlines() if not line.startswith("#") for word in line.split())
+
+
+def quoted(term: str) -> str:
+    """Return a term as an FTS5 string."""
+    return f'"{term}"'
+
+
+def terms(text: str) -> tuple[str, ...]:
+    """Return what to look for, each good for `quoted`; empty where the query has no word."""
+    return read(text).terms
+
+
+def read(text: str) -> Query:
+    """Read a query; never fails, whatever the text.
+
+    Stop words are left out unless the query has nothing else; one typed in capitals among small letters stays.
+    """
+    clean = _CLITIC.sub(" ", _UNSTORABLE.sub(" ", text[:READ_CHARACTERS]))
+    chunks = [(chunk, _WORD.findall(chunk)) for chunk in _CHUNK.findall(clean)]
+    every = [word for _, words in chunks for word in words]
+    loud = not any(character.islower() for character in clean)
+    kept = [word for word in every if not _common(word, loud=loud)] or every
+    whole = [" ".join(words) for words in map(_WORD.findall, _QUOTED.findall(clean)) if _phrase(words)]
+    whole += [chunk for chunk, words in chunks if _phrase(words)]
+    whole += _foreign(clean)
+    found = [word for word in kept if word.isascii() or len(word) <= FOREIGN_CHARACTERS]
+    return Query(
+        terms=_distinct([*whole[: TERM_LIMIT // 2], *found]),
+        words=frozenset(word.casefold() for word in every),
+    )
+
+
+def _phrase(words: list[str]) -> bool:
+    return 1 < len(words) <= PHRASE_WORDS
+
+
+def _common(word: str, *, loud: bool) -> bool:
+    if word.isupper() and not loud and word not in _OPERATORS and word not in _LETTERS:
+        return False
+    return word.casefold() in stop_words()
+
+
+def _foreign(clean: str) -> list[str]:
+    """Return what stands between spaces and is more to the index than to `_WORD`."""
+    if clean.isascii():
+        return []
+    chunks = [chunk for chunk in clean.replace('"', " ").split() if not chunk.isascii()]
+    return [
+        chunk
+        for chunk in chunks
+        if len(chunk) <= FOREIGN_CHARACTERS
+        and any(unicodedata.category(character) in _FOREIGN for character in _WORD.sub("", chunk))
+    ]
+
+
+def _distinct(found: list[str]) -> tuple[str, ...]:
+    distinct: dict[str, str] = {}
+    for term in found:
+        distinct.setdefault(term.casefold(), term)
+    return tuple(distinct.values())[:TERM_LIMIT]

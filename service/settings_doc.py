@@ -15,7 +15,7 @@ _HEAD = f"""# Settings
 
 A setting stands in `{DEFAULT_CONFIG}` (`PINCH_CONFIG` names another file) or in the environment, which wins.
 Sizes say their unit in the name; MB means MiB. An unknown key or variable keeps the service from starting,
-and the message has the nearest known name. In a variable the parts of a list are separated by colons.
+and the message has the nearest known name. In a variable the parts of a list are separated by commas.
 
     listen = "127.0.0.1:18789"
 

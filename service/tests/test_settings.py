@@ -35,7 +35,7 @@ def test_every_type_can_be_set_in_the_file_and_in_the_environment(tmp_path: Path
         "PINCH_LISTEN": "127.0.0.1:2",
         "PINCH_BUDGET_MB": "60",
         "PINCH_GATEWAY_ALLOW_PLAINTEXT": "no",
-        "PINCH_GATEWAY_ALLOWED_HOSTS": "a.local:b.local",
+        "PINCH_GATEWAY_ALLOWED_HOSTS": "a.local, b.local",
     }
     settings = load_settings(environment, path)
     assert (settings.listen, settings.budget_mb) == ("127.0.0.1:2", 60), "the environment wins"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -199,7 +198,7 @@ def _parse(item: Declared, text: str) -> Any:
         except ValueError:
             raise SettingsError(f"{item.variable} is {text!r}; expected a whole number") from None
     if get_origin(item.type) is list:
-        return [part for part in text.split(os.pathsep) if part]
+        return [part.strip() for part in text.split(",") if part.strip()]
     return text
 
 

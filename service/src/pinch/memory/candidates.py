@@ -1,7 +1,7 @@
 """The items that may answer a query, out of the indexes, and their order.
 
 What it costs is bounded: a term in many texts does not nominate candidates beside rarer ones, it only helps to rank
-those that they nominate, and at most `CANDIDATES` rows come back by words. Statements and their cost are in
+those that they nominate, and no more rows come back by words than asked for. Statements and their cost are in
 `docs/ranking.md`.
 """
 
@@ -64,6 +64,7 @@ def find(
     near: Mapping[int, float] | None = None,
     similarities: Similarities | None = None,
     by_word: bool = True,
+    limit: int = CANDIDATES,
     weights: Weights = Weights(),  # noqa: B008 - frozen
 ) -> list[Ranked]:
     """Return the items that answer a query, best first.
@@ -75,10 +76,11 @@ def find(
         near: cosine of the items nearest to the query by meaning, best first; None where only words count.
         similarities: cosine of the others, needed with `near`.
         by_word: whether words count; False leaves meaning alone.
+        limit: items that words nominate.
         weights: what counts how much.
     """
     terms = known_terms(connection, query) if by_word else []
-    matched = nominate(connection, terms, scope)
+    matched = nominate(connection, terms, scope, limit)
     places = {place.item: place for place, _ in matched}
     places |= {place.item: place for place in locate(connection, [item for item in near or () if item not in places])}
     keyword = {place.item: score for place, score in matched}
@@ -129,7 +131,7 @@ def expressions(terms: Sequence[Term]) -> list[str]:
     return [f"({rare}) AND ({common} OR {rare})", f"{rare} OR {common}"]
 
 
-def nominate(connection: apsw.Connection, terms: Sequence[Term], scope: Scope) -> list[tuple[Place, float]]:
+def nominate(connection: apsw.Connection, terms: Sequence[Term], scope: Scope, limit: int) -> list[tuple[Place, float]]:
     """Return the items that have the terms, best first, each with its BM25 (higher is better)."""
     clause, bindings = scope.clause
     found: list[tuple[Place, float]] = []
@@ -137,10 +139,10 @@ def nominate(connection: apsw.Connection, terms: Sequence[Term], scope: Scope) -
         rows = connection.execute(
             f"SELECT {_PLACE}, -items_fts.rank FROM items_fts CROSS JOIN items ON items.id = items_fts.rowid "
             f"WHERE items_fts MATCH ? AND {clause} ORDER BY items_fts.rank LIMIT ?",
-            (expression, *bindings, CANDIDATES),
+            (expression, *bindings, limit),
         )
         found = [(Place(*row[:-1]), row[-1]) for row in rows]
-        if len(found) >= CANDIDATES:
+        if len(found) >= limit:
             break
     return found
 

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import apsw
 from attrs import define, frozen
 
 from pinch.errors import Conflict, PinchError
-from pinch.memory import rows, vectors
+from pinch.memory import candidates, query, rows, vectors
+from pinch.memory.candidates import Scope
 from pinch.memory.embedding import Embedder
 from pinch.memory.indexer import Indexer
 from pinch.memory.model import ModelUnusable
+from pinch.memory.ranking import Ranked
 from pinch.memory.store import Store
-from pinch.memory.vectors import Near, Vector
-
-KEYWORD_CANDIDATES = 200
-RRF_K = 20
+from pinch.memory.vectors import Vector
 
 
 @frozen
@@ -114,70 +112,60 @@ class Recall:
             space = rows.space_id(connection, request.space)
             if space is None:
                 return []
-        among = rows.tagged(request.tags) if request.tags else None
-        words = [] if request.mode == "semantic" else _by_word(connection, request.query, space, among)
-        near: list[Near] = []
-        if vector is not None and self.indexer.model is not None:
-            near = vectors.nearest(connection, self.indexer.model, vector, space=space, among=among)
-        whys: dict[int, Why] = {}
-        scores: dict[int, float] = {}
-        for rank, item in enumerate(words, 1):
-            whys[item] = Why(rank, None, None)
-            scores[item] = 1 / (RRF_K + rank)
-        for rank, one in enumerate(near, 1):
-            why = whys.setdefault(one.item, Why(None, None, None))
-            why.semantic_rank, why.similarity = rank, round(one.similarity, 4)
-            scores[one.item] = scores.get(one.item, 0.0) + 1 / (RRF_K + rank)
-        best = sorted(scores, key=lambda item: -scores[item])[: request.k]
-        return _hits(connection, [(item, scores[item], whys[item]) for item in best])
+        model = self.indexer.model
+        scope = Scope(space, rows.tagged(request.tags) if request.tags else None)
+        near: dict[int, float] | None = None
+        if vector is not None and model is not None:
+            found = vectors.nearest(connection, model, vector, space=space, among=scope.among)
+            near = {one.item: one.similarity for one in found}
+
+        def similarities(items: Sequence[int]) -> dict[int, float]:
+            assert vector is not None
+            assert model is not None
+            return vectors.similarities(connection, model, vector, items)
+
+        ranked = candidates.find(
+            connection,
+            query.read(request.query),
+            scope,
+            near=near,
+            similarities=similarities,
+            by_word=request.mode != "semantic",
+            limit=max(request.k, candidates.CANDIDATES),
+        )
+        return _hits(connection, ranked[: request.k])
 
 
-def _by_word(
-    connection: apsw.Connection, query: str, space: int | None, among: tuple[str, tuple[Any, ...]] | None
-) -> list[int]:
-    import re
-
-    match = " OR ".join('"' + word + '"' for word in re.findall(r"\w+", query)[:64])
-    if not match:
-        return []
-    sql = "SELECT items_fts.rowid FROM items_fts JOIN items ON items.id = items_fts.rowid WHERE items_fts MATCH ? AND items.space > 0"
-    bindings: list[Any] = [match]
-    if space is not None:
-        sql += " AND items.space = ?"
-        bindings.append(space)
-    if among is not None:
-        sql += f" AND items.id IN ({among[0]})"
-        bindings.extend(among[1])
-    found = connection.execute(sql + f" ORDER BY items_fts.rank LIMIT {KEYWORD_CANDIDATES}", bindings)
-    return [item for (item,) in found]
-
-
-def _hits(connection: apsw.Connection, best: Sequence[tuple[int, float, Why]]) -> list[Hit]:
-    tags = rows.tags_of(connection, [item for item, _, _ in best])
+def _hits(connection: apsw.Connection, ranked: Sequence[Ranked]) -> list[Hit]:
+    tags = rows.tags_of(connection, [one.item for one in ranked])
     hits = []
-    for item, score, why in best:
+    for one in ranked:
         row = connection.execute(
             "SELECT kind, text, source, threads.name, items.at, path, line_first, line_last FROM items "
             "JOIN texts ON texts.id = items.id LEFT JOIN threads ON threads.id = thread "
             "LEFT JOIN documents ON documents.id = document WHERE items.id = ?",
-            (item,),
+            (one.item,),
         ).fetchone()
         if row is None:
             continue
         kind, text, source, thread, at, path, first, last = row
         hits.append(
             Hit(
-                id=f"{'mc'[kind]}{item}",
+                id=f"{'mc'[kind]}{one.item}",
                 kind=("memory", "chunk")[kind],
                 text=text,
-                score=round(score, 6),
+                score=round(one.score, 6),
                 source=source,
                 thread=thread,
                 at=rows.rfc3339(at),
-                tags=tags[item],
+                tags=tags[one.item],
                 path=path,
                 lines=None if first is None else [first, last],
-                why=why,
+                why=Why(
+                    one.keyword_rank,
+                    one.semantic_rank,
+                    None if one.similarity is None else round(one.similarity, 4),
+                ),
             )
         )
     return hits

@@ -23,12 +23,12 @@ MOST = 2.0
 
 def main() -> int:
     """Print the comparison; return 1 where it is worse than the bound."""
-    corpus = build()
+    corpus = build(semantic=False)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         store = folder / "state" / "pinch.db"
         store.parent.mkdir()
-        shutil.copy(corpus.keyword, store)
+        shutil.copy(corpus.snapshot, store)
         cache = load_tiers().named("minimal").sqlite_cache_kb
         queries = json.loads(corpus.queries.read_text("utf-8"))
         with LocalService(folder, PINCH_TIER="minimal") as service:

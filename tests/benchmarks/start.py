@@ -22,12 +22,12 @@ ROUNDS = 11
 
 def main() -> int:
     """Print the comparison; return 1 where it is worse than the bound."""
-    corpus = build()
+    corpus = build(semantic=False)
     python = ["/usr/bin/env", f"PYTHONPATH={REPOSITORY / 'service' / 'src'}", sys.executable]
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         (folder / "state").mkdir()
-        shutil.copy(corpus.keyword, folder / "state" / "pinch.db")
+        shutil.copy(corpus.snapshot, folder / "state" / "pinch.db")
         service = LocalService(folder, PINCH_TIER="minimal")
 
         def measure() -> float:

@@ -13,16 +13,16 @@ from tests.appliance import SCRATCH, Board
 from tests.corpus.snapshot import Built, build
 
 
-@pytest.fixture(scope="session")
-def corpus() -> Built:
-    """The 2,000 documents; where they cannot be had, what needs them fails."""
-    return build(lambda line: print(line, file=sys.stderr, flush=True))
-
-
 @pytest.fixture(scope="module")
 def tier(board: Board) -> Tier:
     """The tier that the board runs in."""
     return board.tier
+
+
+@pytest.fixture(scope="module")
+def corpus(tier: Tier) -> Built:
+    """The 2,000 documents for this tier; where they cannot be had, what needs them fails."""
+    return build(semantic=tier.semantic, tell=lambda line: print(line, file=sys.stderr, flush=True))
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def loaded(board: Board, corpus: Built, tier: Tier, tmp_path_factory: pytest.Tem
     with board.service(timeout_s=900) as client:
         with kept.open("wb") as file:
             client.save_snapshot(file)
-        counted = client.load_snapshot(corpus.semantic if tier.semantic else corpus.keyword)
+        counted = client.load_snapshot(corpus.snapshot)
     assert counted["documents"] == corpus.documents
     assert counted["chunks"] == corpus.chunks
     assert counted["vectors"] == (corpus.chunks if tier.semantic else 0)

@@ -1,4 +1,4 @@
-"""`python -m tests.corpus`: build the corpus where it is not cached, and say where it is."""
+"""`python -m tests.corpus`: build the corpus where it is not cached, and say where its two snapshots are."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from tests.corpus.snapshot import build
 def main() -> int:
     """Build; return the exit status."""
     try:
-        built = build(lambda line: print(line, file=sys.stderr, flush=True))
+        for semantic in (False, True):
+            built = build(semantic=semantic, tell=lambda line: print(line, file=sys.stderr, flush=True))
+            print(built.snapshot)
     except CorpusError as error:
         print(f"corpus: {error}", file=sys.stderr)
         return 1
-    print(built.folder)
     return 0
 
 

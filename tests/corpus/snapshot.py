@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from attrs import asdict, frozen
+from attrs import frozen
 
 from tests.cache import REPOSITORY, cache_folder, digest
 from tests.corpus.packages import CorpusError, fetch
@@ -22,8 +22,10 @@ from tests.running import LocalService
 MODEL = "all-MiniLM-L6-v2-int8"
 PIPELINE = REPOSITORY / "roles" / "models" / "pipeline"
 MEMORY = REPOSITORY / "service" / "src" / "pinch" / "memory"
-SHAPES = ("schema.sql", "database.py", "chunking.py", "model.py", "vectors.py")
-"""Files of the service that decide what a snapshot holds."""
+STORED = ("schema.sql", "database.py", "chunking.py")
+"""Files of the service that decide what a snapshot without vectors holds."""
+EMBEDDED = ("model.py", "vectors.py")
+"""Further ones that decide its vectors."""
 EMBEDDING_S = 3600.0
 REPORT_S = 30.0
 
@@ -35,21 +37,14 @@ class Built:
     """A corpus that is ready to be loaded."""
 
     folder: Path
+    snapshot: Path
+    semantic: bool
+    """Whether the snapshot has a vector for every chunk."""
     documents: int
     document_bytes: int
     chunks: int
     seconds: float
-    """What building it took."""
-
-    @property
-    def semantic(self) -> Path:
-        """Snapshot with a vector for every chunk."""
-        return self.folder / "semantic.snapshot"
-
-    @property
-    def keyword(self) -> Path:
-        """Snapshot of the same documents from a service of the minimal tier: no vectors, half the bytes."""
-        return self.folder / "keyword.snapshot"
+    """What building the snapshot took."""
 
     @property
     def live(self) -> Path:
@@ -75,52 +70,59 @@ def model_folder() -> Path:
     return Path(json.loads(done.stdout)["path"])
 
 
-def build(tell: Tell = print) -> Built:
+def build(*, semantic: bool, tell: Tell = print) -> Built:
     """Return the corpus, from the cache where it is there.
+
+    Args:
+        semantic: with a vector for every chunk, as the tiers with a model have it; without, for the minimal tier.
+        tell: hears what goes on: embedding takes minutes.
 
     Raises:
         CorpusError: a package or the model cannot be had, or the service does not finish.
     """
+    code = (PINS_FILE, Path(__file__), Path(__file__).with_name("selection.py"))
+    stored = tuple(MEMORY / name for name in STORED)
+    if not semantic:
+        return _cached(f"keyword-{digest(*code, *stored)[:16]}", False, {"PINCH_TIER": "minimal"}, tell)
     model = model_folder()
     manifest = json.loads((model / "manifest.json").read_text("utf-8"))
-    shapes = (MEMORY / name for name in SHAPES)
-    code = (Path(__file__), Path(__file__).with_name("selection.py"))
-    key = digest(PINS_FILE, *code, *shapes, str(manifest["sha256"]).encode())[:16]
+    embedded = tuple(MEMORY / name for name in EMBEDDED)
+    key = digest(*code, *stored, *embedded, str(manifest["sha256"]).encode())[:16]
+    settings = {"PINCH_TIER": "full", "PINCH_MODEL_DIR": str(model), "PINCH_EMBEDDING_THREADS": "2"}
+    return _cached(f"semantic-{key}", True, settings, tell)
+
+
+def _cached(name: str, semantic: bool, settings: dict[str, str], tell: Tell) -> Built:
     root = cache_folder("corpus")
-    with (root / "lock").open("w") as lock:
+    folder = root / name
+    with (root / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        folder = root / key
         if not folder.exists():
             with tempfile.TemporaryDirectory(dir=root) as scratch:
                 partial = Path(scratch) / "built"
                 partial.mkdir()
-                _build(partial, Path(scratch), model, tell)
+                _build(partial, Path(scratch) / "service", settings, tell)
                 partial.rename(folder)
     about = json.loads((folder / "about.json").read_text("utf-8"))
-    return Built(folder, **about)
+    return Built(folder, folder / "corpus.snapshot", semantic, **about)
 
 
-def _build(folder: Path, scratch: Path, model: Path, tell: Tell) -> None:
+def _build(folder: Path, state: Path, settings: dict[str, str], tell: Tell) -> None:
     begin = time.monotonic()
     pins = load_pins()
     corpus = select(pins, fetch(pins.packages, pins.client))
-    tell(f"corpus: {len(corpus.documents)} documents, embedding them takes some minutes")
-    chunks = _ingest(corpus, scratch / "keyword", folder / "keyword.snapshot", tell, PINCH_TIER="minimal")
-    semantic = {"PINCH_TIER": "full", "PINCH_MODEL_DIR": str(model), "PINCH_EMBEDDING_THREADS": "2"}
-    _ingest(corpus, scratch / "semantic", folder / "semantic.snapshot", tell, **semantic)
+    chunks = _ingest(corpus, state, folder / "corpus.snapshot", tell, **settings)
     live = [(document.path, document.content.decode("utf-8")) for document in corpus.live]
     (folder / "live.json").write_text(json.dumps(live), "utf-8")
     (folder / "queries.json").write_text(json.dumps(corpus.queries), "utf-8")
-    built = Built(
-        folder=folder,
-        documents=len(corpus.documents),
-        document_bytes=sum(len(document.content) for document in corpus.documents),
-        chunks=chunks,
-        seconds=round(time.monotonic() - begin, 1),
-    )
-    about = {name: value for name, value in asdict(built).items() if name != "folder"}
+    about = {
+        "documents": len(corpus.documents),
+        "document_bytes": sum(len(document.content) for document in corpus.documents),
+        "chunks": chunks,
+        "seconds": round(time.monotonic() - begin, 1),
+    }
     (folder / "about.json").write_text(json.dumps(about, indent=1), "utf-8")
-    tell(f"corpus: {chunks} chunks of {built.document_bytes} bytes, built in {built.seconds} s")
+    tell(f"corpus: {about}")
 
 
 def _ingest(corpus: Corpus, folder: Path, snapshot: Path, tell: Tell, **settings: str) -> int:

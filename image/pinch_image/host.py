@@ -1,0 +1,82 @@
+"""What this machine must have before an image can be built or booted on it, checked before anything is done."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+from pathlib import Path
+
+from .failure import ImageError
+
+HERE = Path(__file__).resolve().parent.parent
+BINFMT = Path("/proc/sys/fs/binfmt_misc")
+RULES = (Path("/usr/lib/binfmt.d/qemu-aarch64.conf"), Path("/usr/share/qemu/binfmt.d/qemu-aarch64.conf"))
+INSTALL = "`apt-get install` what image/apt-packages.txt lists"
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+
+
+def cache_dir() -> Path:
+    """Return the folder that heavy things are kept in, outside the checkout."""
+    return Path(os.environ.get("PINCH_CACHE") or Path.home() / ".cache" / "pinch")
+
+
+def need_root() -> None:
+    """Raise ImageError unless we are root."""
+    if os.geteuid():
+        raise ImageError(
+            "Building the image needs root, for its file owners and mounts, and this is an ordinary user: use sudo."
+        )
+
+
+def need_tools(*names: str) -> None:
+    """Raise ImageError unless every named program is installed."""
+    if missing := [name for name in names if not shutil.which(name)]:
+        raise ImageError(f"{', '.join(missing)} not found on this machine: {INSTALL}.")
+
+
+def need_space(folder: Path, needed_bytes: int) -> None:
+    """Raise ImageError unless the file system that holds `folder` has that many bytes free."""
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    if free < needed_bytes:
+        raise ImageError(
+            f"{folder} has {free >> 20} MB free and {needed_bytes >> 20} MB are needed: "
+            "free some, or set PINCH_CACHE to a folder on another disk."
+        )
+
+
+def native_architecture() -> str:
+    """Return Debian's name for this machine's processor. Raises ImageError for one we have no tools for."""
+    machine = platform.machine()
+    if machine not in ARCHITECTURES:
+        raise ImageError(f"This machine is {machine}; images are built on {' or '.join(ARCHITECTURES)}.")
+    return ARCHITECTURES[machine]
+
+
+def need_arm64() -> None:
+    """See that this machine runs arm64 programs, registering qemu's interpreter if need be. Raises ImageError."""
+    if native_architecture() == "arm64" or _registered():
+        return
+    if not (BINFMT / "register").exists():
+        subprocess.run(["mount", "-t", "binfmt_misc", "binfmt_misc", str(BINFMT)], check=False, capture_output=True)
+    rule = next((path for path in RULES if path.exists()), None)
+    if rule and not _registered():
+        try:
+            (BINFMT / "register").write_bytes(rule.read_bytes().strip())
+        except OSError as error:
+            raise ImageError(
+                f"This kernel took no interpreter for arm64 programs ({error.strerror}): load binfmt_misc, or build "
+                "where /proc/sys/fs/binfmt_misc can be written."
+            ) from None
+    if not _registered():
+        raise ImageError(f"This machine cannot run arm64 programs, qemu's user emulation is not set up: {INSTALL}.")
+
+
+def _registered() -> bool:
+    rule = BINFMT / "qemu-aarch64"
+    # F: the interpreter was opened when it was registered, so it is there inside a chroot too.
+    return rule.exists() and "F" in next(
+        (line for line in rule.read_text(encoding="ascii").splitlines() if line.startswith("flags:")), ""
+    )

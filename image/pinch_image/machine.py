@@ -1,0 +1,80 @@
+"""QEMU's command line for a board."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from .boards import Board
+from .definition import ACCOUNT_NAME
+from .failure import ImageError
+
+QEMU = "qemu-system-aarch64"
+# Bytes of translated code that QEMU keeps, in MiB: with less it translates the same code again and again.
+TRANSLATION_MB = 512
+# sun_path in unix(7), less its final NUL.
+SOCKET_PATH_BYTES = 107
+# psi=1: the pressure files a Pi's kernel has but does not switch on. The generator and modules left out serve a virtual
+# socket, a screen and a radio that no emulated board has.
+KERNEL_ARGUMENTS = (
+    "root=LABEL=ROOT rw rootwait console=ttyAMA0 net.ifnames=0 psi=1 systemd.ssh_auto=no module_blacklist=drm,cfg80211"
+)
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """What one run of a board is connected to; `port` is where its ssh is reached on loopback."""
+
+    kernel: Path
+    initramfs: Path
+    disk: Path
+    credentials: Path
+    serial: Path
+    qmp: Path
+    port: int
+    offline: bool
+    append: str = ""
+
+
+def command_line(board: Board, wiring: Wiring) -> list[str]:
+    """Return the command that runs the board in the foreground.
+
+    The disk is `writeback`: what the board flushes is on this machine's disk when it is told so, what it does not flush
+    may be lost when QEMU is killed, as it may with a card. Raises ImageError for a path that QEMU cannot be given.
+    """
+    for path in (wiring.disk, wiring.credentials, wiring.serial, wiring.qmp):
+        if "," in str(path):
+            raise ImageError(f"QEMU takes no path with a comma, and this is one: {path}; choose another --state.")
+    if len(str(wiring.qmp).encode()) > SOCKET_PATH_BYTES:
+        raise ImageError(
+            f"A socket's path has at most {SOCKET_PATH_BYTES} bytes: {wiring.qmp}; choose a shorter --state."
+        )
+    network = f"user,id=net,restrict={'on' if wiring.offline else 'off'},hostfwd=tcp:127.0.0.1:{wiring.port}-:22"
+    disk = f"if=none,id=card,file={wiring.disk},format=qcow2,cache=writeback,discard=unmap"
+    return [
+        QEMU,
+        "-nodefaults",
+        *("-M", "virt", "-cpu", board.cpu, "-smp", str(board.cpus), "-m", str(board.memory_mb)),
+        *("-accel", f"tcg,thread=multi,tb-size={TRANSLATION_MB}"),
+        *("-kernel", str(wiring.kernel), "-initrd", str(wiring.initramfs)),
+        *("-append", f"{KERNEL_ARGUMENTS} {wiring.append}".strip()),
+        *("-drive", disk, "-device", "virtio-blk-pci,drive=card"),
+        # No boot ROM: the kernel is handed over.
+        *("-netdev", network, "-device", "virtio-net-pci,netdev=net,romfile="),
+        *("-device", "virtio-rng-pci"),
+        *("-fw_cfg", f"name=opt/io.systemd.credentials/tmpfiles.extra,file={wiring.credentials}"),
+        *("-display", "none", "-serial", f"file:{wiring.serial}"),
+        *("-qmp", f"unix:{wiring.qmp},server=on,wait=off"),
+    ]
+
+
+def key_credential(user: str, public_key: str) -> str:
+    """Return the tmpfiles.d lines that put the key into the user's home at every boot.
+
+    They reach systemd as a credential, so one and the same disk is entered by whoever boots it and holds nobody's key.
+    """
+    if not ACCOUNT_NAME.fullmatch(user):
+        raise ImageError(f"{user!r} is no account name; expected one such as 'pi'.")
+    home = f"/home/{user}/.ssh"
+    key = public_key.strip().replace("%", "%%")
+    return f"d {home} 0700 {user} {user} -\nf+ {home}/authorized_keys 0600 {user} {user} - {key}\n"

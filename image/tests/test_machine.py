@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from pinch_image import access, host, qmp
+from pinch_image.boards import find_board
+from pinch_image.bootstrap import mmdebstrap, package_versions
+from pinch_image.build import HERE, ensure_image
+from pinch_image.chroot import Chroot
+from pinch_image.definition import load_definition
+from pinch_image.failure import ImageError
+from pinch_image.instance import Instance
+from pinch_image.machine import Wiring, command_line, key_credential
+from pinch_image.process import Process, spawn
+
+BOARD = find_board(HERE / "boards.toml", "zero2w")
+
+
+def wiring(folder: Path, offline: bool = True) -> Wiring:
+    names = ("vmlinuz", "initrd.img", "card.qcow2", "credentials", "serial.log", "qmp")
+    return Wiring(*(folder / name for name in names), port=2222, offline=offline)
+
+
+def emulator(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(HERE / "emulator"), *arguments], capture_output=True, text=True, env=os.environ | environment
+    )
+
+
+def test_an_offline_board_is_reached_on_loopback_only_and_reaches_nothing(tmp_path: Path) -> None:
+    line = " ".join(command_line(BOARD, wiring(tmp_path)))
+    assert "restrict=on,hostfwd=tcp:127.0.0.1:2222-:22" in line
+    assert "restrict=off" in " ".join(command_line(BOARD, wiring(tmp_path, offline=False)))
+    assert "-cpu cortex-a53 -smp 4 -m 512" in line
+    assert "psi=1" in line
+    assert "thread=multi" in line
+
+
+def test_a_flush_of_the_board_is_not_ignored(tmp_path: Path) -> None:
+    line = " ".join(command_line(BOARD, wiring(tmp_path)))
+    assert "cache=writeback" in line
+    assert "unsafe" not in line
+
+
+def test_paths_that_qemu_cannot_carry_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="comma"):
+        command_line(BOARD, wiring(tmp_path / "a,b"))
+    with pytest.raises(ImageError, match="shorter --state"):
+        command_line(BOARD, wiring(tmp_path / ("x" * 100)))
+
+
+def test_the_key_goes_to_the_user_and_to_nobody_else() -> None:
+    lines = key_credential("pi", "ssh-ed25519 AAAA me@100%\n").splitlines()
+    assert lines[0] == "d /home/pi/.ssh 0700 pi pi -"
+    assert lines[1] == "f+ /home/pi/.ssh/authorized_keys 0600 pi pi - ssh-ed25519 AAAA me@100%%"
+    with pytest.raises(ImageError, match="no account name"):
+        key_credential("pi pi", "ssh-ed25519 AAAA")
+
+
+def test_the_mirror_is_the_machines_own_choice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    definition = load_definition(HERE / "base.toml")
+    monkeypatch.delenv("PINCH_DEBIAN_MIRROR", raising=False)
+    plain = mmdebstrap(definition, "arm64", "bash", tmp_path, ())
+    assert plain[-2:] == ["trixie", str(tmp_path)]
+    monkeypatch.setenv("PINCH_DEBIAN_MIRROR", "file:///mirror")
+    assert mmdebstrap(definition, "arm64", "bash", tmp_path, ()) == [*plain, "file:///mirror"]
+    assert "--mode=root" in plain
+    assert not any("chrootless" in part for part in plain)
+
+
+def test_a_package_left_half_installed_is_named(tmp_path: Path) -> None:
+    status = tmp_path / "var/lib/dpkg/status"
+    status.parent.mkdir(parents=True)
+    whole = "Package: bash\nStatus: install ok installed\nVersion: 5.2\nDescription: x\n y: z\n"
+    status.write_text(whole, encoding="utf-8")
+    assert package_versions(tmp_path) == {"bash": "5.2"}
+    status.write_text(whole + "\nPackage: sudo\nStatus: install ok unpacked\nVersion: 1\n", encoding="utf-8")
+    with pytest.raises(ImageError, match="sudo ended as 'install ok unpacked'"):
+        package_versions(tmp_path)
+
+
+def test_only_programs_that_both_sides_have_are_replaced(tmp_path: Path) -> None:
+    root, toolbox = tmp_path / "root", tmp_path / "toolbox"
+    for tree, names in ((root, ("sed", "dpkg", "only-here", "script")), (toolbox, ("sed", "dpkg", "only-there", "script"))):
+        for folder in ("usr/bin", "usr/sbin"):
+            (tree / folder).mkdir(parents=True)
+        for name in names:
+            (tree / "usr/bin" / name).write_bytes(b"#!/bin/sh\n" if name == "script" else b"\x7fELF")
+    (root / "usr/sbin/sed").symlink_to("../bin/sed")
+    (toolbox / "usr/sbin/sed").write_bytes(b"\x7fELF")
+    assert Chroot(root, toolbox, "amd64", tmp_path / "log").native_programs(but=["dpkg"]) == ["/usr/bin/sed"]
+
+
+def test_the_places_for_native_libraries_leave_no_trace(tmp_path: Path) -> None:
+    (tmp_path / "usr/lib").mkdir(parents=True)
+    chroot = Chroot(tmp_path, tmp_path, "amd64", tmp_path / "log")
+    chroot.open_for_native()
+    chroot.open_for_native()
+    assert (tmp_path / "lib64").is_symlink()
+    chroot.close_for_native()
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["lib", "usr"]
+
+
+def test_building_without_root_is_refused_in_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PINCH_CACHE", str(tmp_path))
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(ImageError, match="needs root.*use sudo"):
+        ensure_image("base")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_tool_or_space_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="no-such-tool not found.*apt-get install"):
+        host.need_tools("sh", "no-such-tool")
+    with pytest.raises(ImageError, match="MB are needed"):
+        host.need_space(tmp_path, 2**60)
+
+
+def test_a_process_is_known_by_more_than_its_id(tmp_path: Path) -> None:
+    process = spawn([sys.executable, "-c", "import time; time.sleep(60)"], tmp_path / "log")
+    stranger = Process(process.pid, process.started - 1)
+    stranger.kill()
+    assert process.alive()
+    assert not stranger.alive()
+    process.kill()
+    assert not process.alive()
+
+
+def test_a_free_port_is_kept_while_it_is_free() -> None:
+    with socket.create_server((access.HOST, 0)) as taken:
+        port = taken.getsockname()[1]
+        assert access.free_port(port) != port
+    assert access.free_port(port) == port
+
+
+def test_waiting_for_ssh_ends_at_once_when_the_board_is_dead(tmp_path: Path) -> None:
+    serial = tmp_path / "serial.log"
+    serial.write_text("\x1b[31mbooting\x1b[0m\nKernel panic - not syncing: No init\n", encoding="utf-8")
+    entrance = access.Access(access.free_port(), tmp_path / "key", tmp_path / "known_hosts")
+    with pytest.raises(ImageError, match="stopped while it booted") as refused:
+        access.wait_for_ssh(entrance, serial, lambda: True, 60)
+    assert "Kernel panic" in str(refused.value)
+    assert "\x1b" not in str(refused.value)
+    with pytest.raises(ImageError, match="QEMU ended"):
+        access.wait_for_ssh(entrance, serial, lambda: False, 60)
+
+
+def test_a_control_socket_that_refuses_is_reported(tmp_path: Path) -> None:
+    path = tmp_path / "qmp"
+    with pytest.raises(ImageError, match="does not answer"):
+        qmp.execute(path, "system_reset")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen()
+
+        def refuse() -> None:
+            connection, _ = server.accept()
+            with connection, connection.makefile("rw") as stream:
+                for answer in ({"QMP": {}}, {"return": {}}, {"event": "X"}, {"error": {"desc": "not now"}}):
+                    stream.write(json.dumps(answer) + "\n")
+                stream.flush()
+                stream.read()
+
+        thread = threading.Thread(target=refuse)
+        thread.start()
+        with pytest.raises(ImageError, match="refused system_reset: not now"):
+            qmp.execute(path, "system_reset")
+        thread.join()
+
+
+def test_a_board_that_is_off_says_so_and_can_be_switched_off_again(tmp_path: Path) -> None:
+    instance = Instance(BOARD, tmp_path / "zero2w")
+    assert instance.down(1)["running"] is False
+    for switch in (instance.cut, instance.reset, lambda: instance.ssh([])):
+        with pytest.raises(ImageError, match="zero2w is off"):
+            switch()
+
+
+def test_a_damaged_record_is_reported(tmp_path: Path) -> None:
+    instance = Instance(BOARD, tmp_path)
+    (tmp_path / "run.json").write_text('{"pid": 1', encoding="utf-8")
+    with pytest.raises(ImageError, match="damaged"):
+        instance.report()
+
+
+def test_the_command_line_answers_in_json_and_refuses_on_one_line(tmp_path: Path) -> None:
+    done = emulator("status", "zero2w", "--json", "--state", str(tmp_path))
+    assert done.returncode == 0
+    said = json.loads(done.stdout)
+    assert {"board", "host", "port", "user", "key", "serial", "qmp", "pid", "state"} <= said.keys()
+    assert said["state"] == str(tmp_path / "zero2w")
+    refused = emulator("up", "pi9", "--json")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr.count("\n") == 1

@@ -102,7 +102,9 @@ def test_our_own_names_are_served(named: Service, host: str) -> None:
     assert named.call("GET", "/v1/budget", headers={"Host": host}).status == 200
 
 
-@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "pi.local.", "", "[", "[::1", "a b", "127.1"])
+@pytest.mark.parametrize(
+    "host", ["evil.example", "127.0.0.1.evil.example", "pi.local.", "", "[", "[::1", "a b", "127.1"]
+)
 def test_another_name_is_refused(named: Service, host: str) -> None:
     for path in ("/healthz", "/v1/budget"):
         answer = named.call("GET", path, headers={"Host": host})

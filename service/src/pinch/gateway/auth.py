@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
@@ -41,7 +42,12 @@ async def authorize(request: web.Request, handler: Handler) -> web.StreamRespons
 
 def _check_host(request: web.Request) -> None:
     """Refuse names that are not ours: a page elsewhere may have pointed its own name at this address."""
-    host = urlsplit(f"//{request.host}").hostname or ""
+    try:
+        host = urlsplit(f"//{request.host}").hostname or ""
+    except ValueError:
+        raise Forbidden(
+            f"host {request.host[:80]!r} is no name", hint="send the name or address of the service"
+        ) from None
     settings = context_of(request).settings
     if host == "localhost" or host in settings.gateway.allowed_hosts or _is_address(host):
         return
@@ -60,6 +66,7 @@ def _check_origin(request: web.Request) -> None:
     origin = request.headers.get("Origin")
     if origin is None or origin in context_of(request).settings.gateway.allowed_origins:
         return
-    if urlsplit(origin).netloc == request.host:
-        return
+    with suppress(ValueError):
+        if urlsplit(origin).netloc == request.host:
+            return
     raise Forbidden(f"origin {origin[:80]!r} may not call", hint="add it to [gateway] allowed_origins")

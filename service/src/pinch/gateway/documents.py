@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from urllib.parse import unquote
 
 import attrs
 from aiohttp import web
@@ -20,6 +21,10 @@ DEFAULT_SPACE = "default"
 
 
 def _place(request: web.Request) -> tuple[str, str]:
+    try:
+        unquote(request.rel_url.raw_path, errors="strict")
+    except UnicodeDecodeError:
+        raise Invalid("the document path is not UTF-8", param="path", hint="percent-encode UTF-8 bytes") from None
     return Query.of(request, "space").name("space") or DEFAULT_SPACE, check_path(request.match_info["path"])
 
 

@@ -67,6 +67,14 @@ def internal(path: str) -> web.Response:
     return _respond(INTERNAL, error, path)
 
 
+def refuse(status: int, message: str, path: str) -> web.Response:
+    """Return the response with `status`, for what no handler of ours has seen."""
+    if status >= 500:
+        return internal(path)
+    kind = next((one.type for one in ANSWERS.values() if one.status == status), "invalid_request")
+    return _respond(Answer(status, kind), errors.PinchError(message, hint="send plain HTTP/1.1"), path)
+
+
 def _respond(found: Answer, error: errors.PinchError, path: str) -> web.Response:
     body: dict[str, str | None] = {"type": found.type, "message": error.message, "param": error.param}
     if path.startswith(OPENAI_PATHS):

@@ -10,6 +10,7 @@ import ssl
 from aiohttp import web
 from attrs import define
 
+from pinch.gateway.connection import Connection
 from pinch.settings import GatewaySettings
 
 KEEPALIVE_S = 75.0
@@ -96,9 +97,7 @@ class Listener:
                 f"listen is {self.listen}, beyond loopback and without TLS; set [gateway] tls_certificate and tls_key, "
                 "or allow_plaintext = true"
             )
-        self._runner = web.AppRunner(
-            app, access_log=None, keepalive_timeout=KEEPALIVE_S, lingering_time=LINGER_S, handler_cancellation=False
-        )
+        self._runner = web.AppRunner(app, access_log=None, handler_cancellation=False)
         await self._runner.setup()
         loop = asyncio.get_running_loop()
         try:
@@ -123,7 +122,13 @@ class Listener:
         assert self._runner.server is not None
         if self.open_connections >= self.limit:
             return _Refusal()
-        return self._runner.server()
+        return Connection(
+            self._runner.server,
+            loop=asyncio.get_running_loop(),
+            access_log=None,  # type: ignore[arg-type]
+            keepalive_timeout=KEEPALIVE_S,
+            lingering_time=LINGER_S,
+        )
 
     def _tls(self) -> ssl.SSLContext | None:
         if not self.settings.tls_certificate:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import parse_qsl
+
 from aiohttp import web
 from attrs import frozen
 
@@ -23,10 +25,15 @@ class Query:
         """Read the query string of `request`, which may have the parameters `known`.
 
         Raises:
-            Invalid: a parameter is unknown or given twice.
+            Invalid: a parameter is unknown, given twice or no UTF-8.
         """
         values: dict[str, str] = {}
-        for name, value in request.query.items():
+        raw = request.rel_url.raw_query_string
+        try:
+            given = parse_qsl(raw, keep_blank_values=True, errors="strict")
+        except UnicodeDecodeError:
+            raise Invalid("the query string is not UTF-8", param="query", hint="percent-encode UTF-8 bytes") from None
+        for name, value in given:
             if name not in known:
                 listed = ", ".join(known) or "none"
                 raise Invalid(

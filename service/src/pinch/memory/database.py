@@ -152,7 +152,7 @@ def _open_checked(config: DatabaseConfig) -> apsw.Connection:
         connection.execute("PRAGMA page_size = 4096; PRAGMA journal_mode = WAL")
         found = connection.pragma("user_version")
         if found == 0 and not connection.pragma("schema_version"):
-            _create(connection)
+            create(connection)
         elif connection.pragma("application_id") != APPLICATION_ID:
             raise StoreUnusable(
                 f"{config.path} is an SQLite file of another program",
@@ -173,7 +173,8 @@ def _open_checked(config: DatabaseConfig) -> apsw.Connection:
     return connection
 
 
-def _create(connection: apsw.Connection) -> None:
+def create(connection: apsw.Connection) -> None:
+    """Make an empty store of the present schema."""
     with connection:
         connection.execute(resources.files("pinch.memory").joinpath("schema.sql").read_text("utf-8"))
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION}")

@@ -8,8 +8,8 @@ from pathlib import Path
 import apsw
 from attrs import define
 
-from pinch.errors import Invalid
-from pinch.memory.database import APPLICATION_ID, SCHEMA_VERSION, translate
+from pinch.errors import Invalid, StorageFull
+from pinch.memory.database import APPLICATION_ID, SCHEMA_VERSION, create, translate
 
 
 @define
@@ -59,6 +59,7 @@ def inspect(path: Path) -> Contents:
                     param="body",
                     hint="install the release that made it, or a newer one",
                 )
+            _check_parts(connection)
             fault = connection.execute("PRAGMA quick_check(1)").get
             if fault != "ok":
                 raise Invalid(f"the snapshot is damaged: {fault}", param="body", hint=hint)
@@ -75,10 +76,38 @@ def inspect(path: Path) -> Contents:
             )
         finally:
             connection.close()
-    except (apsw.NotADBError, apsw.CorruptError, apsw.CantOpenError, apsw.SQLError) as error:
+    except apsw.CorruptError as error:
+        raise Invalid(f"the snapshot is damaged: {error}", param="body", hint=hint) from None
+    except (apsw.NotADBError, apsw.CantOpenError, apsw.SQLError) as error:
         raise Invalid(f"the file is no Pinch snapshot: {error}", param="body", hint=hint) from None
     except apsw.Error as error:
         raise translate(error) from error
+
+
+def _check_parts(connection: apsw.Connection) -> None:
+    """Refuse a file that lacks a part of a store, or has one that no store has, such as a trigger."""
+    plain = apsw.Connection(":memory:")
+    create(plain)
+    expected, found = _parts(plain), _parts(connection)
+    plain.close()
+    for kind, name in sorted(expected ^ found):
+        has = "lacks" if (kind, name) in expected else "has"
+        raise Invalid(
+            f"the file is no Pinch snapshot: it {has} {kind} {name[:40]}",
+            param="body",
+            hint="make a snapshot with `pinch snapshot save`",
+        )
+
+
+def _parts(connection: apsw.Connection) -> set[tuple[str, str]]:
+    """Return kind and name of all that a schema has, apart from the vectors of models."""
+    return {
+        (kind, name)
+        for kind, name in connection.execute(
+            "SELECT type, name FROM sqlite_schema WHERE name NOT LIKE 'sqlite~_%' ESCAPE '~'"
+        )
+        if kind != "table" or not name.startswith("vectors_")
+    }
 
 
 def take_place(incoming: Path, store: Path) -> Path:
@@ -86,7 +115,13 @@ def take_place(incoming: Path, store: Path) -> Path:
 
     A power cut leaves one or the other, never none: the old file gets a second name before the new
     one takes its first.
+
+    Raises:
+        StorageFull: what was written last could not be folded into `store`; nothing was changed.
     """
+    log = store.with_name(store.name + "-wal")
+    if log.exists() and log.stat().st_size:
+        raise StorageFull("the store's log cannot be folded into it; nothing was changed", hint="free some space")
     kept = store.with_name(store.name + ".replaced")
     kept.unlink(missing_ok=True)
     _to_disk(incoming)

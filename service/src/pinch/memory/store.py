@@ -39,8 +39,11 @@ class Store:
         Raises:
             StoreUnusable: another service has it, or it cannot be used.
         """
-        self._lock = hold_lock(self.config.path.parent)
+        folder = self.config.path.parent
+        self._lock = hold_lock(folder)
         try:
+            for left in folder.glob("*.partial*"):  # what a kill interrupted
+                left.unlink(missing_ok=True)
             self._open()
         except BaseException:
             os.close(self._lock)

@@ -56,12 +56,15 @@ class Progress:
         """Note a file that could not be taken in."""
         self.failed_total += 1
         if len(self.failed) < FAILURES_KEPT:
-            self.failed.append({"path": path, "error": error})
+            self.failed.append({"path": os.fsencode(path).decode("utf-8", "replace"), "error": error})
 
 
-def walk(root: Path, patterns: Sequence[str]) -> Iterator[Found]:
-    """Yield the files below the resolved folder `root` whose names match, in a stable order; links out of it are not followed."""
-    for parent, folders, files in os.walk(root):
+def walk(root: Path, patterns: Sequence[str], unreadable: Callable[[OSError], None]) -> Iterator[Found]:
+    """Yield the files below the resolved folder `root` whose names match, in a stable order.
+
+    Links that lead out of it are not followed; a folder that cannot be listed is told to `unreadable`.
+    """
+    for parent, folders, files in os.walk(root, onerror=unreadable):
         folders.sort()
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in sorted(files):
@@ -128,16 +131,22 @@ class FolderSync:
         if root is None:
             progress.fail(str(folder), "the folder does not exist; its documents are kept")
             return
-        progress.files_total += await loop.run_in_executor(None, lambda: sum(1 for _ in walk(root, self.patterns)))
+        progress.files_total += await loop.run_in_executor(
+            None, lambda: sum(1 for _ in walk(root, self.patterns, _pass_over))
+        )
         seen = set()
-        for found in walk(root, self.patterns):
+        unreadable: list[OSError] = []
+        for found in walk(root, self.patterns, unreadable.append):
             seen.add(found.path)
             try:
                 await self._take(found)
             except (PinchError, OSError, UnicodeError) as error:
                 progress.fail(found.path, error.message if isinstance(error, PinchError) else str(error))
             progress.files_done += 1
-        await self._sweep(root, seen)
+        for place in unreadable:
+            progress.fail(str(place.filename), f"{place.strerror}; no document of {folder} is removed")
+        if not unreadable:
+            await self._sweep(root, seen)
 
     async def _take(self, found: Found) -> None:
         documents.check_path(found.path)
@@ -181,6 +190,10 @@ class FolderSync:
     async def _remove(self, path: str) -> None:
         await self.store.writer.run(lambda connection: documents.remove(connection, self.space, path))
         self.progress.removed += 1
+
+
+def _pass_over(_: OSError) -> None:
+    return None
 
 
 def _root(folder: Path) -> Path | None:

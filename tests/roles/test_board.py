@@ -1,0 +1,90 @@
+"""What preflight reads off a board, on root trees with the files of real systems."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.roles.sources import load
+
+board = load("preflight/library/preflight_board.py")
+planner = load("preflight/filter_plugins/preflight_plan.py")
+
+HEADER = "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n"
+
+
+def tree(root: Path, **files: str) -> Path:
+    """Write files, whose names have `__` for a slash, below `root`."""
+    for name, text in files.items():
+        path = root / name.replace("__", "/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, "utf-8")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("files", "in_use"),
+    [
+        ({}, []),
+        ({"proc__swaps": HEADER}, []),
+        ({"proc__swaps": HEADER + "/dev/zram0 partition\t237564\t0\t100\n"}, ["zram"]),
+        ({"proc__swaps": HEADER + "/var/swap file\t102396\t0\t-2\n"}, ["file"]),
+        (
+            {"proc__swaps": HEADER + "/var/swap file\t102396\t0\t-2\n", "sbin__dphys-swapfile": "#!/bin/sh\n"},
+            ["dphys"],
+        ),
+        (
+            {
+                "proc__swaps": HEADER + "/dev/zram0 partition\t430000\t0\t100\n/var/swap file\t102396\t0\t-2\n",
+                "etc__rpi__swap.conf": "[Main]\nMechanism=zram+file\n",
+            },
+            ["rpi-swap"],
+        ),
+        (
+            {"proc__swaps": HEADER + "/dev/zram0 partition\t430000\t0\t100\n/dev/sda2 partition\t9\t0\t-2\n"},
+            ["partition", "zram"],
+        ),
+        ({"proc__swaps": HEADER, "etc__rpi__swap.conf": "[Main]\nMechanism=none\n"}, []),
+    ],
+)
+def test_swap_is_judged_by_what_is_in_use(tmp_path: Path, files: dict[str, str], in_use: list[str]) -> None:
+    assert planner.swap_in_use(board.swap(tree(tmp_path, **files))) == in_use
+
+
+def test_the_limit_of_zram_is_read_from_the_kernels_statistics(tmp_path: Path) -> None:
+    files = {
+        "proc__swaps": HEADER + "/dev/zram0 partition\t237564\t1024\t100\n",
+        "sys__block__zram0__mm_stat": "4096 68 20480 121634816 20480 0 0 0 0\n",
+    }
+    (area,) = board.swap(tree(tmp_path, **files))["areas"]
+    assert (area["limit_bytes"], area["used_bytes"]) == (121634816, 1024 * 1024)
+
+
+def test_the_memory_controller_is_looked_for_where_it_lives(tmp_path: Path) -> None:
+    """A kernel without the old interface leaves memory out of /proc/cgroups although it is on."""
+    files = {
+        "proc__cgroups": "#subsys_name\thierarchy\tnum_cgroups\tenabled\ncpu\t0\t60\t1\n",
+        "sys__fs__cgroup__cgroup.controllers": "cpuset cpu io memory pids\n",
+        "proc__pressure__memory": "some avg10=0.00 avg60=0.00 avg300=0.00 total=0\n",
+    }
+    assert board.cgroup(tree(tmp_path, **files)) == {"unified": True, "memory": True, "psi": True}
+
+
+def test_a_stock_raspberry_pi_has_neither_memory_limits_nor_pressure(tmp_path: Path) -> None:
+    files = {
+        "proc__cgroups": "#subsys_name\thierarchy\tnum_cgroups\tenabled\nmemory\t0\t60\t0\n",
+        "sys__fs__cgroup__cgroup.controllers": "cpuset cpu io pids\n",
+        "etc__os-release": 'PRETTY_NAME="Debian GNU/Linux 13 (trixie)"\nID=debian\nVERSION_ID="13"\n',
+        "etc__rpi-issue": "Raspberry Pi reference 2026-05-06\n",
+        "proc__device-tree__model": "Raspberry Pi Zero 2 W Rev 1.0\0",
+    }
+    root = tree(tmp_path, **files)
+    assert board.cgroup(root) == {"unified": True, "memory": False, "psi": False}
+    system = board.system(root)
+    assert (system["id"], system["version_id"], system["raspberry_pi_os"]) == ("debian", "13", "yes")
+    assert system["model"] == "Raspberry Pi Zero 2 W Rev 1.0"
+
+
+def test_a_folder_that_is_not_there_yet_is_judged_by_its_parent(tmp_path: Path) -> None:
+    assert board.free_bytes(str(tmp_path / "opt" / "pinch")) == board.free_bytes(str(tmp_path))

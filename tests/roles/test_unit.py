@@ -1,0 +1,78 @@
+"""The service's unit: its limits and its sandbox, judged by systemd itself."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pytest
+
+from tests.roles.sources import ROLES
+
+TEMPLATES = ROLES / "pinch" / "templates"
+
+
+def render(name: str, **changes: Any) -> str:
+    """Render a template as Ansible would for a board of the light tier."""
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), trim_blocks=True, autoescape=False)
+    environment.tests["match"] = lambda value, pattern: re.match(pattern, value) is not None
+    variables: dict[str, Any] = {
+        "ansible_managed": "Ansible managed",
+        "preflight_plan": {"limits": {"high_mb": 92, "max_mb": 100, "swap_max_mb": 64}},
+        "pinch_environment": {"MALLOC_ARENA_MAX": "1"},
+        "pinch_watchdog_s": 60,
+        "pinch_start_timeout_s": 180,
+        "pinch_ip_allow": [],
+        "__pinch_loopback": True,
+        "__pinch_home": "/opt/pinch",
+        "__pinch_deployment": "0" * 64,
+        "__pinch_folders": [],
+    }
+    return environment.get_template(name).render(variables | changes)
+
+
+def test_the_limits_are_the_plans() -> None:
+    lines = render("pinch.service.j2").splitlines()
+    assert {"MemoryHigh=92M", "MemoryMax=100M", "MemorySwapMax=64M"} <= set(lines)
+
+
+@pytest.mark.parametrize(
+    ("changes", "allowed"),
+    [
+        ({}, ["localhost"]),
+        ({"__pinch_loopback": False}, []),
+        ({"pinch_ip_allow": ["192.168.1.0/24", "localhost"]}, ["192.168.1.0/24 localhost"]),
+    ],
+)
+def test_a_service_on_loopback_talks_to_loopback_alone(changes: dict[str, Any], allowed: list[str]) -> None:
+    lines = render("pinch.service.j2", **changes).splitlines()
+    assert [line.removeprefix("IPAddressAllow=") for line in lines if line.startswith("IPAddressAllow=")] == allowed
+    assert ("IPAddressDeny=any" in lines) is bool(allowed)
+
+
+@pytest.mark.parametrize(("folder", "said"), [("/home/pi/notes", "read-only"), ("/srv/notes", "yes")])
+def test_folders_to_sync_are_in_sight(folder: str, said: str) -> None:
+    assert f"ProtectHome={said}" in render("pinch.service.j2", __pinch_folders=[folder]).splitlines()
+
+
+def test_no_token_is_in_a_unit_nor_in_the_journal() -> None:
+    assert "LoadCredential=tokens:/etc/pinch/tokens" in render("pinch.service.j2").splitlines()
+    assert "StandardOutput=null" in render("pinch-tokens.service.j2").splitlines()
+
+
+def test_systemd_rates_the_sandbox_below_two(tmp_path: Path) -> None:
+    analyze = shutil.which("systemd-analyze")
+    if analyze is None:
+        pytest.skip("no systemd-analyze on this controller; the boards are asked too")
+    unit = tmp_path / "pinch.service"
+    unit.write_text(render("pinch.service.j2"), "utf-8")
+    done = subprocess.run(
+        [analyze, "security", "--offline=true", "--no-pager", str(unit)], capture_output=True, text=True, check=True
+    )
+    found = re.search(r"Overall exposure level for pinch\.service: ([0-9.]+)", done.stdout)
+    assert found is not None, done.stderr
+    assert float(found[1]) < 2.0

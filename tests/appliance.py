@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -81,6 +81,7 @@ class Board:
         """
         self.host = host
         self._login = login
+        self._held = ExitStack()
 
     def run(self, command: str) -> str:
         """Run a shell command as root and return what it printed.
@@ -138,22 +139,27 @@ class Board:
         lines = self.run(f"cat {TOKENS}").splitlines()
         return next(line.split()[1] for line in lines if line.strip() and not line.startswith("#"))
 
-    @property
+    @cached_property
     def tier(self) -> Tier:
         """The tier that the service runs in, from the table it shares with Ansible."""
         with self.service() as client:
             return load_tiers().named(client.call("GET", "/v1/budget")["tier"])
 
-    @contextmanager
-    def service(self, timeout_s: float = 120.0) -> Iterator[Client]:
-        """Reach the service, which listens on the board's loopback only, through an ssh tunnel."""
-        if self.login.local:
-            with Client("127.0.0.1", PORT, self.token, timeout_s) as client:
-                yield client
-            return
-        token = self.token
-        with tunnel(self.login, PORT) as port, Client("127.0.0.1", port, token, timeout_s) as client:
-            yield client
+    @cached_property
+    def port(self) -> int:
+        """Local port that leads to the service, which listens on the board's loopback only.
+
+        The tunnel is opened once, for on a small board a login takes seconds; it outlives restarts of the service.
+        """
+        return PORT if self.login.local else self._held.enter_context(tunnel(self.login, PORT))
+
+    def service(self, timeout_s: float = 120.0) -> Client:
+        """Return a client of the service with the board's own token."""
+        return Client("127.0.0.1", self.port, self.token, timeout_s)
+
+    def close(self) -> None:
+        """End the tunnel."""
+        self._held.close()
 
     def push(self, file: Path) -> str:
         """Copy a file into the scratch folder on the board and return its path there."""

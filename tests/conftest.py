@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from testinfra.host import Host
@@ -14,9 +14,11 @@ __all__ = ["pytest_addoption", "pytest_configure"]
 
 
 @pytest.fixture(scope="module")
-def board(host: Host) -> Board:
+def board(host: Host) -> Iterator[Board]:
     """The board under test, one for each host of the inventory."""
-    return Board(host)
+    board = Board(host)
+    yield board
+    board.close()
 
 
 @pytest.fixture

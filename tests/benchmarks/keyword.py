@@ -37,7 +37,8 @@ def main() -> int:
     print(f"{found['queries']} queries over {corpus.documents} documents, {corpus.chunks} chunks, milliseconds")
     print(f"keyword recall over HTTP: {found['recall_ms']}")
     print(f"bare FTS5, same terms:    {found['bare_ms']}")
-    print(f"ratio of the medians: {found['ratio']} (expected at most {MOST:g})")
+    print(f"ratio over all queries: {found['ratio']} (expected at most {MOST:g})")
+    print(f"ratio of the medians: {found['ratio_of_medians']}")
     return int(found["ratio"] > MOST)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from attrs import frozen
 
-from tests.appliance import PORT, STATE, UNIT, Board, tunnel
+from tests.appliance import STATE, UNIT, Board
 from tests.faults.writers import Writers
 from tests.power.plug import Plug
 from tests.report import Figures
@@ -68,16 +68,19 @@ def cut(plug: Plug, space: str, seconds: float, synchronous: str = "full") -> Ou
         setting = f"[Service]\\nEnvironment=PINCH_MEMORY_SYNCHRONOUS={synchronous}\\n"
         board.run(f"mkdir -p {Path(DROP_IN).parent} && printf '{setting}' > {DROP_IN} && systemctl daemon-reload")
         board.restart()
-    with tunnel(board.login, PORT) as port, Writers(port, board.token, space) as writers:
+    with Writers(board.port, board.token, space) as writers:
         time.sleep(seconds)
         plug.pull()
+    board.close()
     assert not writers.refused
     board = plug.put_back()
     board.wait_ready(READY_S)
     with board.service() as client:
         found = {memory["text"] for memory in client.memories(space)}
     lost = set(writers.acknowledged) - found
-    return Outcome(len(writers.acknowledged), len(lost), len(found - writers.sent), integrity(board))
+    outcome = Outcome(len(writers.acknowledged), len(lost), len(found - writers.sent), integrity(board))
+    board.close()
+    return outcome
 
 
 def integrity(board: Board) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 from attrs import define, field
 from cachetools import LRUCache
 
-from pinch.budget.allocator import give_back
+from pinch.budget.allocator import give_back, trim
 from pinch.budget.sampling import sample
 from pinch.errors import PinchError
 from pinch.memory.model import Manifest, ModelUnusable, Session, load_session, quantize, read_manifest
@@ -101,21 +101,20 @@ class Embedder:
         cached = self._cache.get(text)
         if cached is not None:
             return cached
-        session = await self._ready()
-        vector = await self._run(lambda: quantize(session.embed(session.manifest.prefix_query + text)[0]))
+        vector = await self._use(lambda session: quantize(session.embed(session.manifest.prefix_query + text)[0]))
         if len(text) <= CACHED_QUERY_LIMIT and self.cache_bytes > 2 * ENTRY_OVERHEAD + len(vector.int8):
             self._cache[text] = vector
         return vector
 
     async def document(self, text: str) -> Vector:
         """Return the stored form of a text's vector."""
-        session = await self._ready()
-        return await self._run(lambda: quantize(session.embed(session.manifest.prefix_document + text)[0]))
+        return await self._use(
+            lambda session: _tidy(quantize(session.embed(session.manifest.prefix_document + text)[0]))
+        )
 
     async def floats(self, text: str) -> tuple[Floats, int]:
         """Return the float vector of a text, shape `[dimensions]`, and its number of tokens."""
-        session = await self._ready()
-        return await self._run(lambda: session.embed(text))
+        return await self._use(lambda session: _tidy(session.embed(text)))
 
     async def unload(self) -> int:
         """Free the model; return the bytes of anonymous memory that came back."""
@@ -139,8 +138,15 @@ class Embedder:
         assert self._pool is not None
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
+    async def _use(self, work: Callable[[Session], T]) -> T:
+        """Run `work` with the model, and let it go some time after the last use has ended."""
+        try:
+            session = await self._ready()
+            return await self._run(lambda: work(session))
+        finally:
+            self._expect_idleness()
+
     async def _ready(self) -> Session:
-        self._expect_idleness()
         async with self._loading:
             if self._session is not None:
                 return self._session
@@ -168,3 +174,9 @@ class Embedder:
         if self.idle_unload_s:
             loop = asyncio.get_running_loop()
             self._idle = loop.call_later(self.idle_unload_s, lambda: loop.create_task(self.unload()))
+
+
+def _tidy(result: T) -> T:
+    """Hand back the scratch memory that a long text took, in the thread that took it."""
+    trim()
+    return result

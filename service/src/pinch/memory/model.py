@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     Floats = numpy.ndarray[Any, numpy.dtype[numpy.float32]]
 
 
+WINDOW_LIMIT = 128
+"""Tokens embedded at once at most, whatever the model could read: scratch memory grows with them. 256 take 8.7 MB
+more at their peak, and MiniLM was trained on 128 (`python -m tests.benchmarks.allocator`)."""
+
+
 class ModelUnusable(PinchError):
     """The model's folder is missing, incomplete or of another kind than its manifest says."""
 
@@ -93,12 +98,12 @@ class Session:
         """Return the unit vector of `text`, shape `[dimensions]`, and how many tokens it has.
 
         A text longer than the window is read as several windows of about equal length, whose vectors
-        are averaged by their share of the tokens.
+        are averaged by their share of the tokens. No window has more than `WINDOW_LIMIT` tokens.
         """
         import numpy as np
 
         ids = self._tokenizer.encode(text, add_special_tokens=False).ids
-        room = self.manifest.window - 2
+        room = min(self.manifest.window, WINDOW_LIMIT) - 2
         count = max(1, -(-len(ids) // room))
         borders = [len(ids) * part // count for part in range(count + 1)]
         total = np.zeros(self.manifest.dimensions, np.float32)

@@ -6,6 +6,7 @@ import secrets
 import time
 
 from tests.appliance import Board
+from tests.budget.scenario import Limits, limited, tier_limits
 from tests.report import Figures
 
 BACK_S = 15.0
@@ -19,15 +20,17 @@ def test_a_hog_is_killed_and_the_service_is_back_with_nothing_lost(board: Board,
     with board.service() as client:
         for text in texts:
             client.remember(text, space=SPACE)
-    maximum = board.limit("memory.max")
-    assert maximum is not None
-    kills = _kills(board)
-    hog = HOG.format(bytes=2 * maximum)
-    # The shell moves itself into the group before it becomes the hog, so that its first byte counts there.
-    shell = f'echo $$ > {board.group}/cgroup.procs; exec python3 -c "{hog}"'
-    board.run(f"systemd-run --collect --unit=pinch-hog sh -c '{shell}'")
-    _wait_for_kill(board, kills)
-    seconds = board.wait_ready(BACK_S)
+    limits = tier_limits(board)
+    # Above memory.high the kernel slows a process down so much that it needs minutes to reach memory.max. What is
+    # shown here is the last line behind it: without the brake and without swap the hog is there at once.
+    with limited(board, Limits(limits.maximum, limits.maximum)):
+        kills = _kills(board)
+        hog = HOG.format(bytes=2 * limits.maximum)
+        # The shell moves itself into the group before it becomes the hog, so that its first byte counts there.
+        shell = f'echo $$ > {board.group}/cgroup.procs; exec python3 -c "{hog}"'
+        board.run(f"systemd-run --collect --unit=pinch-hog sh -c '{shell}'")
+        _wait_for_kill(board, kills)
+        seconds = board.wait_ready(BACK_S)
     figures.add("service ready again after the kill", seconds, "s", f"≤ {BACK_S:g} s")
     assert board.attempt("systemctl is-active pinch-hog.service").stdout.strip() != "active"
     assert board.run("cat /proc/sys/kernel/random/boot_id") == boot

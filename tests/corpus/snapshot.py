@@ -22,7 +22,7 @@ from tests.running import LocalService
 MODEL = "all-MiniLM-L6-v2-int8"
 PIPELINE = REPOSITORY / "roles" / "models" / "pipeline"
 MEMORY = REPOSITORY / "service" / "src" / "pinch" / "memory"
-STORED = ("schema.sql", "database.py", "chunking.py")
+STORED = ("schema.sql", "chunking.py")
 """Files of the service that decide what a snapshot without vectors holds."""
 EMBEDDED = ("model.py", "vectors.py")
 """Further ones that decide its vectors."""
@@ -80,7 +80,7 @@ def build(*, semantic: bool, tell: Tell = print) -> Built:
     Raises:
         CorpusError: a package or the model cannot be had, or the service does not finish.
     """
-    code = (PINS_FILE, Path(__file__), Path(__file__).with_name("selection.py"))
+    code = (PINS_FILE, Path(__file__).with_name("selection.py"))
     stored = tuple(MEMORY / name for name in STORED)
     if not semantic:
         return _cached(f"keyword-{digest(*code, *stored)[:16]}", False, {"PINCH_TIER": "minimal"}, tell)

@@ -33,6 +33,7 @@ class TokenKeeper:
             TokensError: it cannot be used.
         """
         if create and not self.path.exists():
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             create_tokens_file(self.path)
             log.info("made a first token in %s", self.path)
         self._tokens = load_tokens(self.path)

@@ -58,6 +58,13 @@ class Service(LocalService):
         self.start()
         return self
 
+    def _ready(self) -> bool:
+        """Whether it answers: one with a damaged store does, and is not ready."""
+        try:
+            return self.call("GET", "/healthz").status == 200
+        except (OSError, http.client.HTTPException):
+            return False
+
     def call(
         self,
         method: str,

@@ -151,9 +151,9 @@ def test_an_address_that_cannot_be_is_refused(tmp_path: Path, listen: str, said:
 
 
 def test_a_taken_port_is_named(minimal: Service, tmp_path: Path) -> None:
+    second = Service(tmp_path, PINCH_TIER="minimal", PINCH_LISTEN=f"127.0.0.1:{minimal.port}")
+    second.port = 1  # so that the first one's answers are not taken for its own
     with pytest.raises(ServiceError, match=rf"cannot listen on 127\.0\.0\.1:{minimal.port}: .*in use"):
-        second = Service(tmp_path, PINCH_TIER="minimal", PINCH_LISTEN=f"127.0.0.1:{minimal.port}")
-        second.port = 1  # so that the first one's answers are not taken for its own
         second.start()
 
 

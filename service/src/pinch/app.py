@@ -39,8 +39,8 @@ STORE_FILE = "pinch.db"
 MODELS_DIR = Path("/var/lib/pinch-models/current")
 CONNECTION_BYTES = 24 * KIBIBYTE
 """What an open connection holds in aiohttp's buffers and objects."""
-STOP_S = 8
-"""Seconds that requests have to end after SIGTERM."""
+STOP_S = 3
+"""Seconds that requests have to end after SIGTERM; those that then are cut have as long again to clear up."""
 
 
 def choose_tier(settings: Settings, table: TierTable) -> Tier:

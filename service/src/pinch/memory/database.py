@@ -71,6 +71,8 @@ def translate(error: apsw.Error) -> PinchError:
         return StoreDamaged(
             f"the store is damaged: {error}", hint="restart the service: it sets the file aside; then load a snapshot"
         )
+    if isinstance(error, apsw.BusyError | apsw.LockedError):
+        return Busy("another program holds the store's lock", hint="end it: nothing but the service may open the store")
     if isinstance(error, apsw.NoMemError):
         return Busy("SQLite's account is used up", hint="ask for less at once, or raise the sqlite account")
     if isinstance(error, apsw.ReadOnlyError | apsw.PermissionsError | apsw.CantOpenError):
@@ -266,6 +268,12 @@ class Writer:
             self._thread = None
         self.connection.close()
 
+    def condemn(self, reason: str) -> None:
+        """Write no more: the file is corrupt, and the next start sets it aside."""
+        if not self.damaged:
+            self.damaged = " ".join(reason.split())
+            mark_damaged(self.path, self.damaged)
+
     def _turn(self) -> None:
         while (ticket := self._queue.get()) is not None:
             group = [ticket]
@@ -320,9 +328,8 @@ class Writer:
             explained = translate(error)
         except apsw.Error as unknown:
             return unknown
-        if isinstance(explained, StoreDamaged) and not self.damaged:
-            self.damaged = str(error)
-            mark_damaged(self.path, str(error))
+        if isinstance(explained, StoreDamaged):
+            self.condemn(str(error))
         return explained
 
 
@@ -350,6 +357,8 @@ class Readers:
     """A small pool of reading connections, one a thread."""
 
     config: DatabaseConfig
+    condemn: Callable[[str], None]
+    """Called with the reason when a read meets corruption."""
     _pool: ThreadPoolExecutor | None = None
     _local: threading.local = field(factory=threading.local)
     _open: list[apsw.Connection] = field(factory=list)
@@ -388,4 +397,7 @@ class Readers:
                 self._open.append(connection)
             return job(connection)
         except apsw.Error as error:
-            raise translate(error) from error
+            explained = translate(error)
+            if isinstance(explained, StoreDamaged):
+                self.condemn(str(error))
+            raise explained from error

@@ -96,7 +96,7 @@ class Recall:
             return "keyword", None
         model = self.indexer.model
         try:
-            if model is None or not model.active:
+            if not self.embedder.trouble and (model is None or not model.active):
                 raise ModelUnusable(
                     "the vectors of a new model are being made", hint="GET /v1/sync shows how far it is"
                 )

@@ -12,8 +12,9 @@ from typing import TypeVar
 import apsw
 from attrs import define, field
 
+from pinch.errors import StoreDamaged
 from pinch.memory import documents, snapshot
-from pinch.memory.database import DatabaseConfig, Readers, Writer, hold_lock, mark_damaged, open_store
+from pinch.memory.database import DatabaseConfig, Readers, Writer, hold_lock, open_store
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -54,7 +55,7 @@ class Store:
         connection, opened = open_store(self.config)
         self.set_aside = opened.set_aside or self.set_aside
         self.writer = Writer(connection, self.config.path)
-        self.readers = Readers(self.config)
+        self.readers = Readers(self.config, self.writer.condemn)
         self.writer.start()
         self.readers.start()
 
@@ -76,10 +77,12 @@ class Store:
 
     async def check(self) -> bool:
         """Read the whole file for damage; report it and stop writes where there is any."""
-        fault = await self.readers.run(lambda connection: str(connection.execute("PRAGMA quick_check(1)").get))
+        try:
+            fault = await self.readers.run(lambda connection: str(connection.execute("PRAGMA quick_check(1)").get))
+        except StoreDamaged:
+            return False
         if fault != "ok":
-            self.writer.damaged = fault
-            mark_damaged(self.config.path, fault)
+            self.writer.condemn(fault)
         return fault == "ok"
 
     async def swap(self, incoming: Path) -> None:

@@ -178,7 +178,8 @@ class FolderSync:
             lambda connection: [
                 path
                 for (path,) in connection.execute(
-                    "SELECT path FROM documents JOIN spaces ON spaces.id = space WHERE live AND folder = ? AND name = ?",
+                    "SELECT path FROM documents JOIN spaces ON spaces.id = space "
+                    "WHERE live AND folder = ? AND name = ?",
                     (str(folder), self.space),
                 )
                 if path not in seen

@@ -1,8 +1,8 @@
 """Running programs inside the image's tree, with native programs standing in for emulated ones.
 
 Every command gets a mount namespace of its own: whatever it mounts vanishes with it, however it ends, and nothing it
-does to its mounts reaches the machine. The native programs come from the toolbox, are of the same release as the image's
-own, and are bound over them file by file, together with their loader and libraries.
+does to its mounts reaches the machine. The native programs come from the toolbox, are of the same release as the
+image's own, and are bound over them file by file, together with their loader and libraries.
 """
 
 from __future__ import annotations

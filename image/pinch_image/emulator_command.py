@@ -21,11 +21,12 @@ BOOT_LIMIT_S, SHUTDOWN_LIMIT_S = 600.0, 120.0
 
 def main() -> int:
     """Do what the command line says and return the exit status."""
-    given = _parser().parse_args()
+    words, remote = _split(sys.argv[1:])
+    given = _parser().parse_args(words)
     try:
         board = find_board(BOARDS, given.board)
         parent = Path(given.state) if given.state else host.cache_dir() / "emulator"
-        return _do(given, Instance(board, parent / board.name))
+        return _do(given, Instance(board, parent / board.name), remote)
     except ImageError as error:
         sys.stderr.write(f"emulator: {error}\n")
         return 1
@@ -33,7 +34,13 @@ def main() -> int:
         return 130
 
 
-def _do(given: argparse.Namespace, instance: Instance) -> int:
+def _split(words: list[str]) -> tuple[list[str], list[str]]:
+    """Return what stands before the first -- and what stands after it."""
+    end = words.index("--") if "--" in words else len(words)
+    return words[:end], words[end + 1 :]
+
+
+def _do(given: argparse.Namespace, instance: Instance, remote: list[str]) -> int:
     match given.verb:
         case "up":
             host.need_tools("qemu-system-aarch64", "qemu-img", "ssh", "ssh-keygen")
@@ -41,7 +48,7 @@ def _do(given: argparse.Namespace, instance: Instance) -> int:
             offline = not given.network
             report = instance.up(image, offline, given.fresh, given.timeout, given.append)
         case "ssh":
-            return subprocess.run(instance.ssh(given.command), check=False).returncode
+            return subprocess.run(instance.ssh(remote), check=False).returncode
         case "cut":
             report = instance.cut()
         case "reset":
@@ -68,10 +75,10 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     names = ", ".join(load_boards(BOARDS))
     for verb, does in {
-        "up": "switch on and wait until ssh answers; does nothing to a board that is on",
+        "up": "switch on, if it is off, and wait until ssh answers",
         "ssh": "enter, or run the command after --",
         "cut": "take the power away: what the board has not flushed to its card is lost",
-        "reset": "press the reset button",
+        "reset": "press the reset button; up waits until it is back",
         "down": "shut down in order and wait; cut after --timeout",
         "status": "say whether it is on and how it is reached",
     }.items():
@@ -91,6 +98,4 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument(
                 "--timeout", type=float, default=SHUTDOWN_LIMIT_S, metavar="SECONDS", help="until it is cut"
             )
-        if verb == "ssh":
-            sub.add_argument("command", nargs="*", help="what to run there")
     return parser

@@ -14,6 +14,12 @@ from .failure import ImageError
 # e_machine of AArch64, little-endian, from the ELF specification.
 AARCH64 = b"\xb7\x00"
 CERTIFICATES = "etc/ssl/certs/ca-certificates.crt"
+# Modules that are there to be found; a list in initramfs-tools' own file would load every one of them at every boot.
+INITRAMFS_HOOK = """#!/bin/sh
+[ "$1" = prereqs ] && exit 0
+. /usr/share/initramfs-tools/hook-functions
+manual_add_modules {modules}
+"""
 
 
 def write_files(chroot: Chroot, definition: Definition) -> None:
@@ -29,7 +35,9 @@ def write_files(chroot: Chroot, definition: Definition) -> None:
     resolver = root / "etc/resolv.conf"
     resolver.unlink(missing_ok=True)
     resolver.symlink_to("/run/systemd/resolve/stub-resolv.conf")
-    (root / "etc/initramfs-tools/modules").write_text("".join(f"{name}\n" for name in definition.modules), "ascii")
+    hook = root / "etc/initramfs-tools/hooks/pinch"
+    hook.write_text(INITRAMFS_HOOK.format(modules=" ".join(definition.modules)), encoding="ascii")
+    hook.chmod(0o755)
     settings = root / "etc/initramfs-tools/conf.d/pinch.conf"
     settings.write_text("MODULES=list\nCOMPRESS=zstd\nFSTYPE=ext4\n", encoding="ascii")
 
@@ -87,6 +95,9 @@ def clean(chroot: Chroot) -> None:
                 path.unlink()
     (root / "var/cache/apt/archives/partial").mkdir(parents=True)
     (root / "etc/machine-id").write_text("", encoding="ascii")
+    # As systemd-update-done(8) leaves them: what it would do at the first boot has been done.
+    for folder in ("etc", "var"):
+        (root / folder / ".updated").touch()
 
 
 def check(chroot: Chroot, programs: list[str]) -> None:

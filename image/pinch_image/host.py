@@ -10,7 +10,6 @@ from pathlib import Path
 
 from .failure import ImageError
 
-HERE = Path(__file__).resolve().parent.parent
 BINFMT = Path("/proc/sys/fs/binfmt_misc")
 RULES = (Path("/usr/lib/binfmt.d/qemu-aarch64.conf"), Path("/usr/share/qemu/binfmt.d/qemu-aarch64.conf"))
 INSTALL = "`apt-get install` what image/apt-packages.txt lists"

@@ -47,9 +47,9 @@ class Instance:
         self._log = self.folder / "qemu.log"
 
     def up(self, image: Path, offline: bool, fresh: bool, limit_s: float, append: str = "") -> dict[str, object]:
-        """Switch the board on and return how to reach it once ssh lets us in; a board that is on is left as it is.
+        """Switch the board on and return how to reach it once ssh lets us in; one that is on is only waited for.
 
-        Raises ImageError; a board that did not boot is switched off again.
+        Raises ImageError; a board that was switched on and did not boot is switched off again.
         """
         with self._locked():
             if fresh:
@@ -60,14 +60,14 @@ class Instance:
                 if run.offline != offline:
                     has = "no network" if run.offline else "a network"
                     raise ImageError(f"{self.board.name} runs with {has} already; switch it off first: down.")
+                self._wait(run, limit_s)
                 return self.report()
             self._insert_card(image)
             run = self._start(offline, append)
-            process = Process(run.pid, run.started)
             try:
-                seconds = access.wait_for_ssh(self.entrance(run), self.serial, process.alive, limit_s)
+                seconds = self._wait(run, limit_s)
             except BaseException:
-                process.kill()
+                self._process(run).kill()
                 raise
             return self.report() | {"boot_seconds": round(seconds, 1)}
 
@@ -78,7 +78,7 @@ class Instance:
             return self.report()
 
     def reset(self) -> dict[str, object]:
-        """Press the reset button; the board boots the same disk again in the same QEMU."""
+        """Press the reset button; the board boots the same disk again in the same QEMU, and `up` waits for it."""
         with self._locked():
             self._needed()
             qmp.execute(self._qmp, "system_reset")
@@ -171,6 +171,9 @@ class Instance:
                 break
             last = None
         raise ImageError(f"QEMU did not start {self.board.name}: {said or 'it said nothing'}")
+
+    def _wait(self, run: Run, limit_s: float) -> float:
+        return access.wait_for_ssh(self.entrance(run), self.serial, self._process(run).alive, limit_s)
 
     def _switch_off(self) -> None:
         if run := self._running():

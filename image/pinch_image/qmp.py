@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from .failure import ImageError
 
@@ -18,11 +18,10 @@ def execute(path: Path, command: str) -> Any:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(TIMEOUT_S)
             connection.connect(str(path))
-            with connection.makefile("rw", encoding="utf-8") as stream:
+            with connection.makefile("r", encoding="utf-8") as stream:
                 _answer(stream)  # its greeting
                 for name in ("qmp_capabilities", command):
-                    stream.write(json.dumps({"execute": name}) + "\n")
-                    stream.flush()
+                    connection.sendall(json.dumps({"execute": name}).encode() + b"\n")
                     said = _answer(stream)
                     if "error" in said:
                         raise ImageError(f"QEMU refused {name}: {said['error'].get('desc', said['error'])}.")
@@ -33,7 +32,7 @@ def execute(path: Path, command: str) -> Any:
         ) from None
 
 
-def _answer(stream: Any) -> dict[str, Any]:
+def _answer(stream: TextIO) -> dict[str, Any]:
     for line in stream:
         said: dict[str, Any] = json.loads(line)
         if "event" not in said:

@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 
 import pytest
+
 from pinch_image import access, host, qmp
 from pinch_image.boards import find_board
 from pinch_image.bootstrap import mmdebstrap, package_versions
@@ -88,7 +89,10 @@ def test_a_package_left_half_installed_is_named(tmp_path: Path) -> None:
 
 def test_only_programs_that_both_sides_have_are_replaced(tmp_path: Path) -> None:
     root, toolbox = tmp_path / "root", tmp_path / "toolbox"
-    for tree, names in ((root, ("sed", "dpkg", "only-here", "script")), (toolbox, ("sed", "dpkg", "only-there", "script"))):
+    for tree, names in (
+        (root, ("sed", "dpkg", "only-here", "script")),
+        (toolbox, ("sed", "dpkg", "only-there", "script")),
+    ):
         for folder in ("usr/bin", "usr/sbin"):
             (tree / folder).mkdir(parents=True)
         for name in names:
@@ -111,13 +115,13 @@ def test_the_places_for_native_libraries_leave_no_trace(tmp_path: Path) -> None:
 def test_building_without_root_is_refused_in_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PINCH_CACHE", str(tmp_path))
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    with pytest.raises(ImageError, match="needs root.*use sudo"):
+    with pytest.raises(ImageError, match=r"needs root.*use sudo"):
         ensure_image("base")
     assert not list(tmp_path.iterdir())
 
 
 def test_a_missing_tool_or_space_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ImageError, match="no-such-tool not found.*apt-get install"):
+    with pytest.raises(ImageError, match=r"no-such-tool not found.*apt-get install"):
         host.need_tools("sh", "no-such-tool")
     with pytest.raises(ImageError, match="MB are needed"):
         host.need_space(tmp_path, 2**60)

@@ -14,9 +14,9 @@ QEMU = "qemu-system-aarch64"
 TRANSLATION_MB = 512
 # sun_path in unix(7), less its final NUL.
 SOCKET_PATH_BYTES = 107
-# psi=1: the pressure files a Pi's kernel has but does not switch on. The generator and the first modules left out serve
-# a virtual socket, a screen and a radio that no emulated board has, the others the crypto instructions that no Pi before
-# the fifth has; checking a module's signature is slow under emulation.
+# psi=1: the pressure files a Pi's kernel has but does not switch on. The generator and the first modules left out
+# serve a virtual socket, a screen and a radio that no emulated board has, the others the crypto instructions that no Pi
+# before the fifth has; checking a module's signature is slow under emulation.
 ABSENT = "drm,cfg80211,rfkill,aes_ce_blk,ghash_ce,polyval_ce,sha1_ce,sha2_ce,sha256_arm64,crct10dif_ce"
 KERNEL_ARGUMENTS = (
     "root=LABEL=ROOT rw rootwait console=ttyAMA0 net.ifnames=0 psi=1 systemd.ssh_auto=no "

@@ -3,7 +3,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
 from pinch_image.boards import find_board, load_boards
 from pinch_image.build import HERE, image_folder, image_key
 from pinch_image.definition import load_definition, load_toolbox

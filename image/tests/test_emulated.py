@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from pinch_image.build import HERE
 
 pytestmark = pytest.mark.emulated

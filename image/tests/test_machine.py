@@ -9,7 +9,6 @@ import threading
 from pathlib import Path
 
 import pytest
-
 from pinch_image import access, host, qmp
 from pinch_image.boards import find_board
 from pinch_image.bootstrap import mmdebstrap, package_versions
@@ -25,8 +24,16 @@ BOARD = find_board(HERE / "boards.toml", "zero2w")
 
 
 def wiring(folder: Path, offline: bool = True) -> Wiring:
-    names = ("vmlinuz", "initrd.img", "card.qcow2", "credentials", "serial.log", "qmp")
-    return Wiring(*(folder / name for name in names), port=2222, offline=offline)
+    return Wiring(
+        kernel=folder / "vmlinuz",
+        initramfs=folder / "initrd.img",
+        disk=folder / "card.qcow2",
+        credentials=folder / "credentials",
+        serial=folder / "serial.log",
+        qmp=folder / "qmp",
+        port=2222,
+        offline=offline,
+    )
 
 
 def emulator(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -127,6 +134,20 @@ def test_a_missing_tool_or_space_is_named(tmp_path: Path) -> None:
         host.need_space(tmp_path, 2**60)
 
 
+def test_a_kernel_that_runs_no_arm64_programs_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(host, "native_architecture", lambda: "amd64")
+    monkeypatch.setattr(host, "BINFMT", tmp_path)
+    monkeypatch.setattr(host, "RULES", ())
+    (tmp_path / "register").touch()
+    with pytest.raises(ImageError, match="cannot run arm64 programs"):
+        host.need_arm64()
+    (tmp_path / "qemu-aarch64").write_text("enabled\ninterpreter /usr/bin/q\nflags: PO\n", encoding="ascii")
+    with pytest.raises(ImageError, match="cannot run arm64 programs"):
+        host.need_arm64()
+    (tmp_path / "qemu-aarch64").write_text("enabled\ninterpreter /usr/bin/q\nflags: POF\n", encoding="ascii")
+    host.need_arm64()
+
+
 def test_a_process_is_known_by_more_than_its_id(tmp_path: Path) -> None:
     process = spawn([sys.executable, "-c", "import time; time.sleep(60)"], tmp_path / "log")
     stranger = Process(process.pid, process.started - 1)
@@ -167,8 +188,7 @@ def test_a_control_socket_that_refuses_is_reported(tmp_path: Path) -> None:
         def refuse() -> None:
             connection, _ = server.accept()
             with connection, connection.makefile("rw") as stream:
-                for answer in ({"QMP": {}}, {"return": {}}, {"event": "X"}, {"error": {"desc": "not now"}}):
-                    stream.write(json.dumps(answer) + "\n")
+                stream.write('{"QMP": {}}\n{"return": {}}\n{"event": "X"}\n{"error": {"desc": "not now"}}\n')
                 stream.flush()
                 stream.read()
 

@@ -17,7 +17,7 @@ from pinch.memory import ranking
 from pinch.memory.query import Query, quoted
 from pinch.memory.ranking import Place, Position, Ranked, Weights
 
-CANDIDATES = 100
+CANDIDATES = 50
 """Items by words that are ranked again with what stands around them."""
 AHEAD = 4
 """How many times as many are looked at, where only those in scope count."""

@@ -12,7 +12,6 @@ heavy, so that what was typed exactly comes first without the rest being lost.
 from __future__ import annotations
 
 import re
-import unicodedata
 from functools import cache
 from importlib import resources
 
@@ -37,8 +36,9 @@ _UNSTORABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 """What separates words and nothing else: controls, and halves of surrogate pairs, which no UTF-8 has."""
 _OPERATORS = frozenset({"AND", "OR", "NOT", "NEAR"})
 _LETTERS = frozenset({"I", "A", "O"})
-_FOREIGN = frozenset({"Co", "Cn", "Mn", "Mc", "Me"})
-"""Unicode categories that the index may keep in a token and `_WORD` leaves out: private use, other marks."""
+_FOREIGN = re.compile("[^\x00-\xbf\u2000-\u206f\\s]")
+"""What the index may keep though it is no letter to `_WORD`: its tables are of Unicode 6.1, and younger emoji or
+letters, private use and combining marks are none of its separators."""
 
 
 @frozen
@@ -102,12 +102,10 @@ def _foreign(clean: str) -> list[str]:
     """Return what stands between spaces and is more to the index than to `_WORD`."""
     if clean.isascii():
         return []
-    chunks = [chunk for chunk in clean.replace('"', " ").split() if not chunk.isascii()]
     return [
         chunk
-        for chunk in chunks
-        if len(chunk) <= FOREIGN_CHARACTERS
-        and any(unicodedata.category(character) in _FOREIGN for character in _WORD.sub("", chunk))
+        for chunk in clean.replace('"', " ").split()
+        if len(chunk) <= FOREIGN_CHARACTERS and not chunk.isascii() and _FOREIGN.search(_WORD.sub("", chunk))
     ]
 
 

@@ -3,8 +3,8 @@
     keyword(turn) = sum over terms of idf * x (k1 + 1) / (x + k1),
                     x = 1 where the turn has the term, + 0.5 for each turn beside it that has it, + 0.3 two away
     keyword(other) = BM25 as FTS5 computes it
-    score = keyword / best keyword / 2 + similarity / best similarity / 2
-            + 0.2 * best such sum in the same thread or document + 0.1 where the query names the source
+    share = 0.6 * keyword / best keyword + 0.4 * similarity / best similarity
+    score = (share + 0.3 * best share in the same thread or document + 0.1 where the query names the source) / 1.4
 
 A turn of a conversation often answers a question whose words stand in the turn before it, so the terms around it count
 as weaker fields of it do in BM25F (Robertson, Zaragoza and Taylor 2004): added before saturation, not after.
@@ -37,9 +37,9 @@ class Weights:
 
     around: tuple[float, ...] = (0.5, 0.3)
     """A term in a turn one away, two away, and so on, against one in the turn itself."""
-    meaning: float = 0.5
+    meaning: float = 0.4
     """Share of the similarity where there are both; words have the rest."""
-    group: float = 0.2
+    group: float = 0.3
     """What the best hit of a thread or document lends to the others of it."""
     source: float = 0.1
     """For a hit whose source the query names."""

@@ -200,3 +200,30 @@ def test_the_store_before_a_load_is_kept_beside_it(start: Starter, snapshot: Pat
     service.start()
     assert len(service.listed(space="a")) == 40
     assert service.get("/readyz")["set_aside"] is None
+
+
+def test_a_snapshot_that_takes_a_damaged_store_s_place_stays(start: Starter, snapshot: Path) -> None:
+    service = start()
+    for part in range(8):
+        texts = [f"memory {part}-{number} of the kettle {'x' * 300}" for number in range(100)]
+        service.call("POST", "/v1/memories", {"memories": [{"text": text} for text in texts]})
+    service.stop()
+    size = service.store.stat().st_size // 4096
+    with service.store.open("r+b") as file:
+        for page in range(size // 3, size * 2 // 3):
+            file.seek(page * 4096)
+            file.write(b"\xa5" * 64)
+    service.start()
+    listed = service.call("GET", "/v1/memories?limit=200")
+    while listed.status == 200 and listed.json["cursor"]:
+        listed = service.call("GET", f"/v1/memories?limit=200&cursor={listed.json['cursor']}")
+    assert listed.status == 503, "the damage is met"
+    marker = service.store.with_name("pinch.db.damaged")
+    assert marker.exists()
+    assert service.call("PUT", "/v1/snapshot", snapshot.read_bytes()).status == 200
+    assert not marker.exists(), "it told of the store that was replaced"
+    assert len(service.listed(space="a")) == 40
+    service.stop()
+    service.start()
+    assert service.get("/readyz")["set_aside"] is None
+    assert len(service.listed(space="a")) == 40

@@ -9,7 +9,7 @@ import apsw
 from attrs import define
 
 from pinch.errors import Invalid, StorageFull
-from pinch.memory.database import APPLICATION_ID, SCHEMA_VERSION, create, translate
+from pinch.memory.database import APPLICATION_ID, SCHEMA_VERSION, create, damage_marker, translate
 
 
 @define
@@ -128,6 +128,8 @@ def take_place(incoming: Path, store: Path) -> Path:
     if store.exists():
         os.link(store, kept)
     incoming.replace(store)
+    # It tells of the file that was replaced; left behind, the next start would set the good one aside.
+    damage_marker(store).unlink(missing_ok=True)
     _to_disk(store.parent)
     return kept
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import shlex
 import socket
@@ -18,7 +19,7 @@ from attrs import frozen
 from pinch.tiers import Tier, load_tiers
 from testinfra.host import Host
 
-from tests.client import Client
+from tests.client import Client, RefusedError
 
 UNIT = "pinch.service"
 TOKENS = "/etc/pinch/tokens"
@@ -30,6 +31,7 @@ SCRATCH = "/var/tmp/pinch-proof"
 GROUPS = "/sys/fs/cgroup"
 PORT = 18789
 TUNNEL_S = 60.0
+BOOT_S = 180.0
 
 
 @frozen
@@ -163,6 +165,25 @@ class Board:
     def service(self, timeout_s: float = 120.0) -> Client:
         """Return a client of the service with the board's own token."""
         return Client("127.0.0.1", self.port, self.token, timeout_s)
+
+    def await_service(self, timeout_s: float = BOOT_S) -> None:
+        """Wait until the service is ready, as after a boot.
+
+        Raises:
+            BoardError: it is not, after `timeout_s`; shows its journal.
+        """
+        deadline = time.monotonic() + timeout_s
+        while True:
+            try:
+                with self.service(10) as client:
+                    client.call("GET", "/readyz")
+            except (OSError, http.client.HTTPException, RefusedError) as error:
+                if time.monotonic() > deadline:
+                    journal = self.journal()
+                    raise BoardError(f"not ready within {timeout_s:.0f} s: {error}\n{journal}") from error
+                time.sleep(1)
+            else:
+                return
 
     def close(self) -> None:
         """End the tunnel."""

@@ -17,6 +17,7 @@ __all__ = ["pytest_addoption", "pytest_configure"]
 def board(host: Host) -> Iterator[Board]:
     """The board under test, one for each host of the inventory."""
     board = Board(host)
+    board.await_service()
     yield board
     board.close()
 

@@ -24,7 +24,7 @@ START_RATIO = 1.3
 def fresh(board: Board, loaded: Built) -> None:
     """The corpus is in the store, and nothing else is going on."""
     board.restart()
-    board.wait_ready(60)
+    board.await_service()
 
 
 def test_keyword_recall_costs_little_more_than_its_query(

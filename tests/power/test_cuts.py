@@ -16,7 +16,6 @@ from tests.power.plug import Plug
 from tests.report import Figures
 
 CUTS = 5
-READY_S = 60.0
 DROP_IN = f"/run/systemd/system/{UNIT}.d/zz-no-sync.conf"
 
 
@@ -62,7 +61,7 @@ def test_the_same_cuts_lose_memories_without_sync(plug: Plug, figures: Figures) 
 def cut(plug: Plug, space: str, seconds: float, synchronous: str = "full") -> Outcome:
     """Write for `seconds`, pull the plug, boot, and compare."""
     board = plug.put_back()
-    board.wait_ready(READY_S)
+    board.await_service()
     if synchronous != "full":
         # In /run, so that the next boot is back to what is installed.
         setting = f"[Service]\\nEnvironment=PINCH_MEMORY_SYNCHRONOUS={synchronous}\\n"
@@ -74,7 +73,7 @@ def cut(plug: Plug, space: str, seconds: float, synchronous: str = "full") -> Ou
     board.close()
     assert not writers.refused
     board = plug.put_back()
-    board.wait_ready(READY_S)
+    board.await_service()
     with board.service() as client:
         found = {memory["text"] for memory in client.memories(space)}
     lost = set(writers.acknowledged) - found

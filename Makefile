@@ -56,7 +56,9 @@ image-base: $(READY) ## build the base image of the emulated boards
 lint: $(READY) ## ruff, mypy strict, ansible-lint production, yamllint
 	ruff check .
 	ruff format --check .
-	mypy service/src service/tests roles/models/pipeline roles/pinch image tests
+	mypy service roles/pinch roles/readme.py roles/models/pipeline/pinch_models image/pinch_image tests
+	MYPYPATH=roles/models/pipeline:roles/models/pipeline/tests mypy roles/models/pipeline/tests
+	mypy image/tests
 	yamllint --strict .
 	ansible-lint --offline --profile production --strict
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pinch.memory import memories, query, rows
-from pinch.memory.candidates import CANDIDATES, Scope, find
+from pinch.memory.candidates import CANDIDATES, Scope, find, holders
 from pinch.memory.memories import NewMemory
 from pinch.memory.ranking import Place, Weights, inverse_frequency, rank, reach, turn_scores
 
@@ -138,6 +138,15 @@ def test_the_turn_that_answers_is_found_through_the_one_that_asks(store: apsw.Co
     assert set(hits) == {hits[0], "Ada: Under the blue pot.", "Ada: good morning"}
 
 
+@pytest.mark.parametrize("typed", ["水壺", "水壺 where", "👨‍👩‍👧‍👦"])
+def test_what_the_index_has_no_word_of_is_found_in_the_text(store: apsw.Connection, typed: str) -> None:
+    text = "我們把水壺放在左邊的架子上 👨‍👩‍👧‍👦"
+    remember(store, "where is it", text, "我們", "👩")
+    assert text in recall(store, typed)
+    remember(store, text, space="work")
+    assert recall(store, typed).count(text) == 1
+
+
 def test_memories_outside_a_thread_are_no_context(store: apsw.Connection) -> None:
     remember(store, "The spare key", "Unrelated")
     assert recall(store, "spare") == ["The spare key"]
@@ -173,3 +182,8 @@ def test_every_text_with_the_word_is_a_hit(texts: list[str], word: str) -> None:
     expected = {f"{text} {number}" for number, text in enumerate(texts) if text == word}
     assert expected <= set(recall(connection, word))
     assert recall(connection, word)[: len(expected)] or not expected
+
+
+def test_a_common_term_is_looked_for_only_where_it_counts(store: apsw.Connection) -> None:
+    remember(store, *[f"kettle {number}" for number in range(500)], thread="years")
+    assert holders(store, ["kettle", "7"], {(1, 6): 7, (1, 7): 8}) == [{(1, 6), (1, 7)}, {(1, 7)}]

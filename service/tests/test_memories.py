@@ -140,6 +140,14 @@ def test_a_change_that_would_make_two_memories_one_is_a_conflict(minimal: Servic
     assert minimal.get(f"/v1/memories/{public}")["text"] == "free"
 
 
+def test_text_and_thread_may_change_together(minimal: Service, space: str) -> None:
+    minimal.remember("first", space=space, thread="there")
+    public = minimal.remember("first", space=space, thread="here")
+    changed = minimal.call("PATCH", f"/v1/memories/{public}", {"text": "second", "thread": "there"})
+    assert changed.status == 200, changed.content
+    assert (changed.json["text"], changed.json["thread"]) == ("second", "there")
+
+
 @pytest.mark.parametrize(
     "body", [{}, {"id": "m1"}, {"space": "x"}, {"text": None}, {"text": ""}, {"tags": None}, {"at": None}, [], "x"]
 )

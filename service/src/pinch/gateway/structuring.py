@@ -54,6 +54,14 @@ def _exactly(kind: type) -> Hook:
     return check
 
 
+def _integer(value: Any, _: Any) -> int:
+    """Return a number without a fraction: to JSON, and to its schemas, 6.0 is the integer 6."""
+    if type(value) is float and value.is_integer():
+        return int(value)
+    _expect(value, int)
+    return int(value)
+
+
 def _list_hook(cls: Any) -> Hook:
     (inner,) = get_args(cls)
 
@@ -118,8 +126,9 @@ def _is_list(cls: Any) -> bool:
 
 
 _CONVERTER = Converter()
-for _kind in (str, int, bool):
-    _CONVERTER.register_structure_hook(_kind, _exactly(_kind))
+_CONVERTER.register_structure_hook(str, _exactly(str))
+_CONVERTER.register_structure_hook(bool, _exactly(bool))
+_CONVERTER.register_structure_hook(int, _integer)
 _CONVERTER.register_structure_hook_factory(_is_list, _list_hook)
 _CONVERTER.register_structure_hook_factory(lambda cls: get_origin(cls) in {types.UnionType, Union}, _optional_hook)
 _CONVERTER.register_structure_hook_factory(attrs.has, _object_hook)

@@ -221,9 +221,10 @@ def change(connection: apsw.Connection, public: str, wanted: Change) -> Memory:
             param="text",
             hint="delete one of the two",
         )
+    # One statement: with only one of the two changed it may for a moment be a third memory.
     if thread_name != before.thread:
         seq = 0 if thread is None else rows.next_seq(connection, thread)
-        connection.execute("UPDATE items SET thread = ?, seq = ? WHERE id = ?", (thread, seq, item))
+        connection.execute("UPDATE items SET thread = ?, seq = ?, digest = ? WHERE id = ?", (thread, seq, digest, item))
     if text != before.text:
         rows.replace_text(connection, item, text)
         connection.execute("UPDATE items SET digest = ? WHERE id = ?", (digest, item))

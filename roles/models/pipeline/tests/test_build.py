@@ -156,7 +156,10 @@ def _bend_tensor(folder: Path) -> None:
 
 
 def _write(name: str, text: str) -> Change:
-    return lambda folder: (folder / name).write_text(text) and None
+    def change(folder: Path) -> None:
+        (folder / name).write_text(text)
+
+    return change
 
 
 def _configure(**changes: Any) -> Change:

@@ -34,7 +34,7 @@ def _export(folder: Path, tiny: Path, **changes: Any) -> Path:
         nodes.append(helper.make_node("Add", ["word", "type"], ["sum"]))
         last = "sum"
     output = changes.get("output", OUTPUT)
-    shape = ["batch", "seq", WIDTH]
+    shape: list[str | int | None] = ["batch", "seq", WIDTH]
     if output == "sentence_embedding":
         nodes.append(helper.make_node("ReduceMean", [last], ["mean"], axes=[1], keepdims=0))
         last, shape = "mean", ["batch", WIDTH]

@@ -45,6 +45,7 @@ def tokens(index: apsw.Connection, text: str) -> list[str]:
     return [term for (term,) in index.execute("SELECT term FROM vocabulary ORDER BY offset")]
 
 
+@settings(deadline=None)
 @given(anything)
 @example("a" * 100_000)
 @example("a-" * 50_000)
@@ -52,13 +53,13 @@ def tokens(index: apsw.Connection, text: str) -> list[str]:
 @example('"a' * 50_000)
 @example("e\u0301" * 50_000)
 @example("AND OR NOT NEAR " * 7_000)
-@settings(deadline=None)
 def test_any_query_is_valid_for_the_index(index: apsw.Connection, query: str) -> None:
     for term in terms(query):
         index.execute("SELECT count(*) FROM index_of WHERE index_of MATCH ?", (quoted(term),)).fetchall()
     found(index, query)
 
 
+@settings(deadline=None)
 @given(anything)
 def test_terms_are_few_distinct_and_without_quotes(query: str) -> None:
     of_query = terms(query)
@@ -67,6 +68,7 @@ def test_terms_are_few_distinct_and_without_quotes(query: str) -> None:
     assert not any('"' in term or "\0" in term or not term.strip() for term in of_query)
 
 
+@settings(deadline=None)
 @given(spoken)
 @example("the")
 @example("I")
@@ -79,13 +81,13 @@ def test_terms_are_few_distinct_and_without_quotes(query: str) -> None:
 @example("ǅ")
 @example("🏱")
 @example("🫠")
-@settings(deadline=None)
 def test_a_word_typed_as_stored_is_found(index: apsw.Connection, word: str) -> None:
     if " " in word or len(word.split()) != 1 or not tokens(index, word):
         return
     assert found(index, word) == {word}
 
 
+@settings(deadline=None)
 @given(st.lists(st.from_regex(r"[a-z]{3,12}", fullmatch=True), min_size=1, max_size=TERM_LIMIT))
 def test_a_query_of_stop_words_keeps_them_and_another_drops_them(words: list[str]) -> None:
     told = [word for word in words if word not in stop_words()]
@@ -118,6 +120,21 @@ def test_a_term_that_is_nothing_to_the_index_costs_no_other(index: apsw.Connecti
     tokens(index, "a party tonight")
     assert terms("🎉 party")[0] == "🎉"
     assert found(index, "🎉 party") == {"a party tonight"}
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("where is 水壺?", ("水壺",)),
+        ("水壺はどこですか", ("水壺はどこですか", "水壺")),
+        ("서울에서 👨‍👩‍👧‍👦!", ("서울에서", "👨‍👩‍👧‍👦")),
+        ("กาต้มน้ำ", ("กาต้มน้ำ",)),
+        ("Café – naïve “ملاحظة” हिन्दी", ()),
+        ("水" * 500, ()),
+    ],
+)
+def test_what_is_looked_for_letter_by_letter(query: str, expected: tuple[str, ...]) -> None:
+    assert read(query).literals == expected
 
 
 def test_words_keep_what_terms_drop() -> None:

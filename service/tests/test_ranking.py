@@ -7,7 +7,7 @@ from importlib import resources
 
 import apsw
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pinch.memory import memories, query, rows
 from pinch.memory.candidates import CANDIDATES, Scope, find, holders
@@ -43,6 +43,7 @@ def recall(store: apsw.Connection, text: str, space: str | None = "home") -> lis
 # the formula
 
 
+@settings(deadline=None)
 @given(scores, cosines)
 def test_every_item_is_ranked_once_between_0_and_1(keyword: dict[int, float], similarity: dict[int, float]) -> None:
     places = [Place(item, thread=item % 3 or None, seq=item) for item in sorted({*keyword, *similarity})]
@@ -52,6 +53,7 @@ def test_every_item_is_ranked_once_between_0_and_1(keyword: dict[int, float], si
     assert [one.score for one in ranked] == sorted((one.score for one in ranked), reverse=True)
 
 
+@settings(deadline=None)
 @given(scores, cosines)
 def test_reasons_are_the_places_by_words_and_by_meaning(
     keyword: dict[int, float], similarity: dict[int, float]
@@ -67,12 +69,14 @@ def test_reasons_are_the_places_by_words_and_by_meaning(
             assert similarity[one.item] == max(similarity.values())
 
 
+@settings(deadline=None)
 @given(scores)
 def test_words_alone_keep_their_order(keyword: dict[int, float]) -> None:
     ranked = rank([Place(item) for item in keyword], keyword, {}, NONE, Weights())
     assert [one.item for one in ranked] == sorted(keyword, key=lambda item: (-keyword[item], item))
 
 
+@settings(deadline=None)
 @given(cosines.filter(lambda found: any(value > 0 for value in found.values())))
 def test_the_best_keyword_hit_beats_whatever_shares_no_word(similarity: dict[int, float]) -> None:
     exact = 31
@@ -100,6 +104,7 @@ def test_a_source_that_the_query_names_comes_first() -> None:
     assert [one.item for one in rank(places, {1: 1.0, 2: 1.0, 3: 1.0}, {}, words, Weights())] == [2, 1, 3]
 
 
+@settings(deadline=None)
 @given(st.integers(1, 10**6), st.integers(0, 10**6))
 def test_a_rarer_term_is_worth_more(total: int, frequency: int) -> None:
     frequency = min(frequency, total)
@@ -171,6 +176,7 @@ def test_a_word_that_is_everywhere_hides_no_rare_one(store: apsw.Connection) -> 
     assert recall(store, "common rare")[0].startswith("a rare text")
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.sampled_from(["ab", "cd", "ef", "gh", "ij"]), min_size=1, max_size=12),
     st.sampled_from(["ab", "cd", "ef", "gh", "ij"]),

@@ -145,7 +145,7 @@ def text_count(connection: apsw.Connection) -> int:
 
 
 def containing(connection: apsw.Connection, literal: str, scope: Scope) -> list[Place]:
-    """Return items whose text contains `literal`, the newest first; reads every text in scope until there are enough."""
+    """Return items whose text contains `literal`, the newest first; reads texts until there are enough."""
     clause, bindings = scope.clause
     rows = connection.execute(
         f"SELECT {_PLACE} FROM texts CROSS JOIN items ON items.id = texts.id "

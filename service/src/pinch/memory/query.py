@@ -6,6 +6,8 @@ the index tokenises and stems them as it did the stored texts. A word joined by 
 `3.13.1`, `O'Brien`) and a phrase in double quotes are also looked for whole, as one more term: rare, hence
 heavy, so that what was typed exactly comes first without the rest being lost.
 
+What the index has no words of (Chinese, Thai, emoji) is looked for literally.
+
 `terms` is pure; what the terms cost and find is `pinch.memory.candidates`' business.
 """
 
@@ -25,6 +27,9 @@ PHRASE_WORDS = 16
 """Words of a phrase at most: FTS5 opens one iterator for each."""
 FOREIGN_CHARACTERS = 256
 """Characters at most where only the index can tell how many tokens they are, for the same reason."""
+LITERAL_LIMIT = 8
+"""Literals of one query: each is a pass over the texts in scope."""
+LITERAL_CHARACTERS = 64
 
 _WORD = re.compile(r"(?:[^\W_][\u0300-\u036f]*)+")
 """Runs that unicode61 keeps together: letters, digits and the marks that combine with them."""
@@ -41,12 +46,25 @@ _FOREIGN = re.compile("[^\x00-\xbf\u2000-\u206f\\s]")
 letters, private use and combining marks are none of its separators."""
 
 
+_UNSPACED = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u2fff\u3005-\u3007\u3040-\u9fff\uac00-\ud7af\uf900-\ufaff"
+    "\U00020000-\U0003ffff]+"
+    "|[\u2190-\u2bff\U0001f000-\U0001faff][\u200d\ufe0f\u20e3\u2190-\u2bff\U0001f000-\U0001faff]*"
+)
+"""Runs that the index has no words of: scripts without spaces (Thai, Lao, Burmese, Khmer, Chinese, Japanese; Korean,
+whose particles cling), which it takes for one long word, and symbols, most of which it drops."""
+_CONTENT = re.compile("[^\u3040-\u309f]{2,}")
+"""Parts of a Japanese run that bear its sense: what is not hiragana."""
+
+
 @frozen
 class Query:
     """A query as recall reads it."""
 
     terms: tuple[str, ...]
     """Words and phrases to look for, without the quotes that FTS5 wants around them; none contains a quote."""
+    literals: tuple[str, ...]
+    """What to look for letter by letter, because the index does not know it as a word."""
     words: frozenset[str]
     """Every word of it, in small letters, also those too common to look for."""
 
@@ -84,6 +102,7 @@ def read(text: str) -> Query:
     found = [word for word in kept if word.isascii() or len(word) <= FOREIGN_CHARACTERS]
     return Query(
         terms=_distinct([*whole[: TERM_LIMIT // 2], *found]),
+        literals=_literals(clean),
         words=frozenset(word.casefold() for word in every),
     )
 
@@ -107,6 +126,13 @@ def _foreign(clean: str) -> list[str]:
         for chunk in clean.replace('"', " ").split()
         if len(chunk) <= FOREIGN_CHARACTERS and not chunk.isascii() and _FOREIGN.search(_WORD.sub("", chunk))
     ]
+
+
+def _literals(clean: str) -> tuple[str, ...]:
+    if clean.isascii():
+        return ()
+    runs = [run for run in _UNSPACED.findall(clean) if len(run) <= LITERAL_CHARACTERS]
+    return _distinct([part for run in runs for part in (run, *_CONTENT.findall(run))])[:LITERAL_LIMIT]
 
 
 def _distinct(found: list[str]) -> tuple[str, ...]:

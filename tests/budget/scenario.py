@@ -124,6 +124,9 @@ class Run:
         ):
             figures.add(f"{name}: {title}, peak", self.peak(kind) / MEBIBYTE, "MB")
         figures.add(f"{name}: memory.peak (with page cache that costs nothing)", self.peak("peak") / MEBIBYTE, "MB")
+        figures.add(f"{name}: times the kernel reclaimed at memory.high", self.peak("over_high"))
+        figures.add(f"{name}: times the kernel reclaimed at memory.max", self.peak("over_max"))
+        figures.add(f"{name}: file pages read again after they were dropped", self.peak("refaults"))
         figures.add(f"{name}: recalls answered by {CLIENTS} clients in {SECONDS} s", len(self.found["latencies_ms"]))
         for share in (0.5, 0.95, 0.99):
             figures.add(f"{name}: recall p{share * 100:.0f}", self.latency_ms(share), "ms")

@@ -64,6 +64,7 @@ def sample(group: Path) -> dict[str, Any]:
     """Read what the kernel says about the unit now, in bytes."""
     stat = read_numbers(group / "memory.stat")
     average, total = read_pressure(group / "memory.pressure")
+    events = read_numbers(group / "memory.events")
     return {
         "anon": stat["anon"],
         "file": stat["file"],
@@ -72,7 +73,10 @@ def sample(group: Path) -> dict[str, Any]:
         "peak": int((group / "memory.peak").read_text("ascii")) if (group / "memory.peak").exists() else 0,
         "full_avg60": average,
         "full_total_us": total,
-        "oom_kill": read_numbers(group / "memory.events")["oom_kill"],
+        "refaults": stat["workingset_refault_file"],
+        "over_high": events["high"],
+        "over_max": events["max"],
+        "oom_kill": events["oom_kill"],
         "parent_oom_kill": read_numbers(group.parent / "memory.events")["oom_kill"],
     }
 

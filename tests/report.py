@@ -52,7 +52,7 @@ class _Outcome:
     why: str = ""
 
 
-@define
+@define(eq=False)
 class Reporter:
     """Collects results while pytest runs and writes the report at its end."""
 

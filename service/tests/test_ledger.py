@@ -30,8 +30,8 @@ def test_the_account_that_passes_the_budget_is_named() -> None:
 
 
 def test_a_service_whose_budget_cannot_fit_does_not_start(tmp_path: Path) -> None:
-    service = Service(tmp_path, PINCH_TIER="minimal", PINCH_BUDGET_MB="30")
-    with pytest.raises(ServiceError, match=r"status 78:[\s\S]*account connections does not fit[\s\S]*budget is 30 MB"):
+    service = Service(tmp_path, PINCH_TIER="minimal", PINCH_BUDGET_MB="35")
+    with pytest.raises(ServiceError, match=r"status 78:[\s\S]*account connections does not fit[\s\S]*budget is 35 MB"):
         service.start()
 
 

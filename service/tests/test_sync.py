@@ -183,3 +183,36 @@ def test_a_snapshot_may_be_loaded_while_folders_sync(start: Starter, tmp_path: P
     assert service.get("/v1/sync")["state"] == "idle"
     assert paths(service) == []
     assert service.synced()["added"] == 200
+
+
+def test_an_empty_mount_point_costs_no_document(start: Starter, notes: Path) -> None:
+    service = start(PINCH_SYNC_FOLDERS=str(notes))
+    service.synced()
+    notes.rename(notes.with_name("unplugged"))
+    notes.mkdir()
+    done = service.synced()
+    assert (done["files_total"], done["removed"], done["state"]) == (0, 0, "idle")
+    assert [failure["path"] for failure in done["failed"]] == [str(notes)]
+    assert "2 documents are kept" in done["failed"][0]["error"]
+    assert len(paths(service)) == 2
+
+
+def test_a_file_that_cannot_be_looked_at_is_named_and_costs_no_document(start: Starter, notes: Path) -> None:
+    service = start(PINCH_SYNC_FOLDERS=str(notes))
+    service.synced()
+    (notes / "kettle.md").unlink()
+    # The way to it is longer than a path may be: its name can be listed, and nobody can look at it.
+    at = os.open(notes, os.O_RDONLY)
+    used = len(os.fsencode(notes))
+    while used + 201 < 4080:
+        os.mkdir("x" * 200, dir_fd=at)
+        inner = os.open("x" * 200, os.O_RDONLY, dir_fd=at)
+        os.close(at)
+        at, used = inner, used + 201
+    os.close(os.open("y" * 240 + ".md", os.O_WRONLY | os.O_CREAT, dir_fd=at))
+    os.close(at)
+    done = service.synced()
+    assert (done["state"], done["removed"]) == ("idle", 0)
+    assert [failure["error"] for failure in done["failed"]] == [
+        f"File name too long; no document of {notes} is removed"
+    ]

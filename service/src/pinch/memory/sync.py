@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import fnmatch
 import logging
 import os
+import stat
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
+from typing import BinaryIO
 
 import apsw
 from attrs import define, field, frozen
@@ -21,8 +25,10 @@ from pinch.memory.store import Store
 
 log = logging.getLogger(__name__)
 
-PIECE = 64 * 1024
-"""Bytes read from a file at once."""
+PIECE = 4 * 1024
+"""Bytes read from a file and cut at once; in between, requests have their turn."""
+SLICE = 64
+"""Files that a walk finds at once."""
 FAILURES_KEPT = 100
 """Failed files that the progress names; all are counted."""
 
@@ -33,6 +39,7 @@ class Found:
 
     folder: Path
     file: Path
+    """Resolved: no link is left in it."""
     path: str
     """Its document path: the folder's name, then the way below it."""
 
@@ -62,7 +69,7 @@ class Progress:
 def walk(root: Path, patterns: Sequence[str], unreadable: Callable[[OSError], None]) -> Iterator[Found]:
     """Yield the files below the resolved folder `root` whose names match, in a stable order.
 
-    Links that lead out of it are not followed; a folder that cannot be listed is told to `unreadable`.
+    Links that lead out of it are not followed; what cannot be listed or looked at is told to `unreadable`.
     """
     for parent, folders, files in os.walk(root, onerror=unreadable):
         folders.sort()
@@ -71,8 +78,13 @@ def walk(root: Path, patterns: Sequence[str], unreadable: Callable[[OSError], No
             if not any(fnmatch.fnmatch(name, pattern) for pattern in patterns):
                 continue
             file = Path(parent, name)
-            if file.is_file() and file.resolve().is_relative_to(root):
-                yield Found(root, file, f"{root.name}/{file.relative_to(root).as_posix()}")
+            try:
+                target = file.resolve() if file.is_file() else None
+            except OSError as error:
+                unreadable(error)
+                continue
+            if target is not None and target.is_relative_to(root):
+                yield Found(root, target, f"{root.name}/{file.relative_to(root).as_posix()}")
 
 
 @define(eq=False)
@@ -117,8 +129,13 @@ class FolderSync:
             for folder in self.folders:
                 await self._sync(folder)
         except PinchError as error:
-            progress.fail(str(self.folders[0]), error.message)
+            progress.fail(str(folder), error.message)
             log.error("sync stopped: %s", error.message)
+        except Exception:
+            progress.fail(
+                str(folder), "something went wrong in the service, and the sync stopped; its log has the cause"
+            )
+            log.exception("sync of %s stopped", folder)
         finally:
             progress.state = "idle"
             progress.finished_at = rows.rfc3339(_now())
@@ -136,7 +153,7 @@ class FolderSync:
         )
         seen = set()
         unreadable: list[OSError] = []
-        for found in walk(root, self.patterns, unreadable.append):
+        async for found in self._found(root, unreadable):
             seen.add(found.path)
             try:
                 await self._take(found)
@@ -148,9 +165,18 @@ class FolderSync:
         if not unreadable:
             await self._sweep(root, seen)
 
+    async def _found(self, root: Path, unreadable: list[OSError]) -> AsyncIterator[Found]:
+        """Walk in the executor: a slow disk must not hold up requests."""
+        files = walk(root, self.patterns, unreadable.append)
+        loop = asyncio.get_running_loop()
+        while found := await loop.run_in_executor(None, lambda: list(islice(files, SLICE))):
+            for one in found:
+                yield one
+
     async def _take(self, found: Found) -> None:
         documents.check_path(found.path)
-        status = found.file.stat()
+        loop = asyncio.get_running_loop()
+        status = await loop.run_in_executor(None, found.file.stat)
         origin = Origin(str(found.folder), status.st_mtime_ns)
         known = await self.store.readers.run(lambda connection: _known(connection, self.space, found.path))
         if known is not None and known == (status.st_size, status.st_mtime_ns):
@@ -159,8 +185,7 @@ class FolderSync:
             self.store.writer, self.space, found.path, _now(), Chunker(self.chunk_tokens, self.chunk_overlap), origin
         )
         try:
-            loop = asyncio.get_running_loop()
-            with found.file.open("rb") as file:
+            with await loop.run_in_executor(None, _open, found.file) as file:
                 while piece := await loop.run_in_executor(None, file.read, PIECE):
                     await upload.feed(piece)
             stored = await upload.finish()
@@ -185,6 +210,10 @@ class FolderSync:
                 if path not in seen
             ]
         )
+        if gone and not seen:
+            error = f"the folder has no file; its {len(gone)} documents are kept: mount it, or delete them one by one"
+            self.progress.fail(str(folder), error)
+            return
         for path in gone:
             await self._remove(str(path))
 
@@ -195,6 +224,15 @@ class FolderSync:
 
 def _pass_over(_: OSError) -> None:
     return None
+
+
+def _open(file: Path) -> BinaryIO:
+    """Open a regular file; a link or pipe that took its place since the walk is refused, and not waited for."""
+    stream = os.fdopen(os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+        stream.close()
+        raise OSError(errno.EINVAL, "not a regular file", str(file))
+    return stream
 
 
 def _root(folder: Path) -> Path | None:

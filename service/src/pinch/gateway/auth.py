@@ -42,12 +42,12 @@ async def authorize(request: web.Request, handler: Handler) -> web.StreamRespons
 
 def _check_host(request: web.Request) -> None:
     """Refuse names that are not ours: a page elsewhere may have pointed its own name at this address."""
+    # Not `request.host`: without the header it asks the resolver for this machine's name, and waits for it.
+    given = request.headers.get("Host", "")
     try:
-        host = urlsplit(f"//{request.host}").hostname or ""
+        host = urlsplit(f"//{given}").hostname or ""
     except ValueError:
-        raise Forbidden(
-            f"host {request.host[:80]!r} is no name", hint="send the name or address of the service"
-        ) from None
+        raise Forbidden(f"host {given[:80]!r} is no name", hint="send the name or address of the service") from None
     settings = context_of(request).settings
     if host == "localhost" or host in settings.gateway.allowed_hosts or _is_address(host):
         return
@@ -67,6 +67,6 @@ def _check_origin(request: web.Request) -> None:
     if origin is None or origin in context_of(request).settings.gateway.allowed_origins:
         return
     with suppress(ValueError):
-        if urlsplit(origin).netloc == request.host:
+        if urlsplit(origin).netloc == request.headers.get("Host", ""):
             return
     raise Forbidden(f"origin {origin[:80]!r} may not call", hint="add it to [gateway] allowed_origins")

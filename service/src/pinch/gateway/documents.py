@@ -9,14 +9,16 @@ import attrs
 from aiohttp import web
 
 from pinch.errors import Invalid
+from pinch.gateway.answers import respond
 from pinch.gateway.context import Context, context_of, now
+from pinch.gateway.faults import UnsupportedMediaType
 from pinch.gateway.query import Query
 from pinch.memory import documents
 from pinch.memory.chunking import Chunker
 from pinch.memory.documents import Upload, check_path
 
-PIECE = 32 * 1024
-"""Bytes of an upload that are held at once."""
+PIECE = 4 * 1024
+"""Bytes of an upload that are cut at once; in between, other requests have their turn."""
 DEFAULT_SPACE = "default"
 
 
@@ -32,11 +34,19 @@ async def put(request: web.Request) -> web.Response:
     """Take in a document of any size; the version before stays until the new one is whole."""
     context = context_of(request)
     space, path = _place(request)
+    coding = request.headers.get("Content-Encoding", "identity")
+    if coding.strip().lower() != "identity":
+        raise UnsupportedMediaType(
+            f"content encoding is {coding[:40]!r}; documents are taken as they are",
+            param="content-encoding",
+            hint="send the document unpacked",
+        )
     memory = context.settings.memory
     upload = Upload(context.store.writer, space, path, now(), Chunker(memory.chunk_tokens, memory.chunk_overlap))
     try:
         async for piece in request.content.iter_chunked(PIECE):
             await upload.feed(piece)
+            await asyncio.sleep(0)
         stored = await upload.finish()
     except BaseException as error:
         await asyncio.shield(upload.abandon())
@@ -47,14 +57,14 @@ async def put(request: web.Request) -> web.Response:
         raise
     context.indexer.wake()
     answer = {**attrs.asdict(stored.document), "created": stored.created, "changed": stored.changed}
-    return web.json_response(answer, status=201 if stored.created else 200)
+    return respond(answer, status=201 if stored.created else 200)
 
 
 async def show(request: web.Request) -> web.Response:
     """Return what is known of one document."""
     space, path = _place(request)
     document = await context_of(request).store.readers.run(lambda connection: documents.get(connection, space, path))
-    return web.json_response(attrs.asdict(document))
+    return respond(attrs.asdict(document))
 
 
 async def remove(request: web.Request) -> web.Response:
@@ -74,7 +84,7 @@ async def listing(request: web.Request) -> web.Response:
     page, following = await context_of(request).store.readers.run(
         lambda connection: documents.listing(connection, space=space, prefix=prefix, limit=limit, cursor=cursor)
     )
-    return web.json_response({"documents": [attrs.asdict(document) for document in page], "cursor": following})
+    return respond({"documents": [attrs.asdict(document) for document in page], "cursor": following})
 
 
 async def start_sync(request: web.Request) -> web.Response:
@@ -82,13 +92,13 @@ async def start_sync(request: web.Request) -> web.Response:
     Query.of(request)
     context = context_of(request)
     context.sync.start()
-    return web.json_response(await _progress(context), status=202)
+    return respond(await _progress(context), status=202)
 
 
 async def show_sync(request: web.Request) -> web.Response:
     """Return how far sync and embedding are."""
     Query.of(request)
-    return web.json_response(await _progress(context_of(request)))
+    return respond(await _progress(context_of(request)))
 
 
 async def _progress(context: Context) -> dict[str, object]:
@@ -97,7 +107,7 @@ async def _progress(context: Context) -> dict[str, object]:
         "loaded": context.embedder.loaded,
         "pending": await context.indexer.pending(),
         "done": context.indexer.done,
-        "trouble": context.embedder.trouble or None,
+        "trouble": context.embedder.trouble or context.indexer.trouble or None,
     }
     folders = [str(folder) for folder in context.sync.folders]
     return {**attrs.asdict(context.sync.progress), "folders": folders, "embedding": embedding}

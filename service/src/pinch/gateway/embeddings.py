@@ -9,6 +9,7 @@ from aiohttp import web
 from attrs import frozen
 
 from pinch.errors import Conflict, Invalid, NotFound
+from pinch.gateway.answers import respond
 from pinch.gateway.bodies import BATCH_LIMIT, check_text
 from pinch.gateway.context import Context, context_of
 from pinch.gateway.query import Query
@@ -48,7 +49,7 @@ async def create(request: web.Request) -> web.Response:
             encoded = vector.tolist()
         data.append({"object": "embedding", "index": index, "embedding": encoded})
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
-    return web.json_response({"object": "list", "data": data, "model": body.model, "usage": usage})
+    return respond({"object": "list", "data": data, "model": body.model, "usage": usage})
 
 
 def _checked(body: EmbeddingsBody, context: Context) -> EmbeddingsBody:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 
 from aiohttp import web
 from attrs import frozen
 
 from pinch import errors
+from pinch.gateway.answers import respond
 from pinch.memory.model import ModelUnusable
 
 
@@ -18,6 +18,10 @@ class Unauthorized(errors.PinchError):
 
 class Forbidden(errors.PinchError):
     """A host or origin that may not call."""
+
+
+class UnsupportedMediaType(errors.PinchError):
+    """A body in a coding that is not read here."""
 
 
 class MethodNotAllowed(errors.PinchError):
@@ -43,6 +47,7 @@ ANSWERS: dict[type[errors.PinchError], Answer] = {
     MethodNotAllowed: Answer(405, "method_not_allowed"),
     errors.Conflict: Answer(409, "conflict"),
     errors.TooLarge: Answer(413, "too_large"),
+    UnsupportedMediaType: Answer(415, "unsupported_media_type"),
     errors.Busy: Answer(503, "busy", BUSY_HEADERS),
     ModelUnusable: Answer(503, "model_unusable"),
     errors.StoreDamaged: Answer(503, "store_damaged"),
@@ -82,5 +87,4 @@ def _respond(found: Answer, error: errors.PinchError, path: str) -> web.Response
         body["type"] = "invalid_request_error" if found.status < 500 else "server_error"
     else:
         body["hint"] = error.hint
-    text = json.dumps({"error": body})
-    return web.Response(status=found.status, text=text, content_type="application/json", headers=found.headers)
+    return respond({"error": body}, found.status, found.headers)

@@ -41,7 +41,7 @@ def routes() -> list[web.RouteDef]:
         web.get("/v1/sync", documents.show_sync),
         web.post("/v1/embeddings", embeddings.create),
         web.get("/v1/budget", operations.budget),
-        web.get("/v1/snapshot", operations.save_snapshot),
+        web.get("/v1/snapshot", operations.save_snapshot, allow_head=False),
         web.put("/v1/snapshot", operations.load_snapshot),
     ]
 

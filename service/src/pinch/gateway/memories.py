@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import attrs
 from aiohttp import web
 
+from pinch.gateway.answers import respond
 from pinch.gateway.bodies import BatchBody, MemoryBody, RecallBody, checked_change
 from pinch.gateway.context import context_of, now
 from pinch.gateway.query import Query
 from pinch.gateway.reading import read_json
 from pinch.gateway.structuring import structure
 from pinch.memory import memories
-from pinch.memory.search import RecallRequest
+from pinch.memory.memories import Memory
+from pinch.memory.search import Hit, RecallRequest
 
 ITEM_OVERHEAD = 512
 """Bytes that a waiting memory is booked with beside its text."""
+
+
+def _cost(text: str) -> int:
+    return len(text.encode()) + ITEM_OVERHEAD
+
+
+def _bytes(answers: Iterable[Memory | Hit]) -> int:
+    return sum(len(one.text.encode()) for one in answers)
 
 
 async def create(request: web.Request) -> web.Response:
@@ -24,24 +36,26 @@ async def create(request: web.Request) -> web.Response:
     raw = await read_json(request, context.max_body, context.in_flight)
     batch = isinstance(raw, dict) and "memories" in raw
     wanted = structure(raw, BatchBody).checked() if batch else [structure(raw, MemoryBody).checked()]
-    cost = sum(len(memory.text) + ITEM_OVERHEAD for memory in wanted)
+    cost = sum(_cost(memory.text) for memory in wanted)
     moment = now()
     stored = await context.store.writer.run(lambda connection: memories.remember(connection, wanted, moment), cost)
     context.indexer.wake()
     if batch:
-        return web.json_response({"ids": [one.id for one in stored]}, status=201)
+        return respond({"ids": [one.id for one in stored]}, status=201)
     (one,) = stored
-    return web.json_response(attrs.asdict(one), status=201 if one.created else 200)
+    return respond(attrs.asdict(one), status=201 if one.created else 200)
 
 
 async def listing(request: web.Request) -> web.Response:
     """List memories, newest first."""
     query = Query.of(request, "space", "tag", "limit", "cursor")
     space, tag, limit, cursor = query.name("space"), query.name("tag"), query.limit(), query.text("cursor")
-    page, following = await context_of(request).store.readers.run(
+    context = context_of(request)
+    page, following = await context.store.readers.run(
         lambda connection: memories.listing(connection, space=space, tag=tag, limit=limit, cursor=cursor)
     )
-    return web.json_response({"memories": [attrs.asdict(memory) for memory in page], "cursor": following})
+    with context.in_flight.answering(_bytes(page)):
+        return respond({"memories": [attrs.asdict(memory) for memory in page], "cursor": following})
 
 
 async def show(request: web.Request) -> web.Response:
@@ -49,7 +63,7 @@ async def show(request: web.Request) -> web.Response:
     Query.of(request)
     public = request.match_info["id"]
     memory = await context_of(request).store.readers.run(lambda connection: memories.get(connection, public))
-    return web.json_response(attrs.asdict(memory))
+    return respond(attrs.asdict(memory))
 
 
 async def change(request: web.Request) -> web.Response:
@@ -59,10 +73,10 @@ async def change(request: web.Request) -> web.Response:
     public = request.match_info["id"]
     wanted = checked_change(await read_json(request, context.max_body, context.in_flight))
     memory = await context.store.writer.run(
-        lambda connection: memories.change(connection, public, wanted), len(wanted.text) + ITEM_OVERHEAD
+        lambda connection: memories.change(connection, public, wanted), _cost(wanted.text)
     )
     context.indexer.wake()
-    return web.json_response(attrs.asdict(memory))
+    return respond(attrs.asdict(memory))
 
 
 async def forget(request: web.Request) -> web.Response:
@@ -81,4 +95,5 @@ async def recall(request: web.Request) -> web.Response:
     Query.of(request)
     body = structure(await read_json(request, context.max_body, context.in_flight), RecallBody).checked()
     found = await context.recall.recall(RecallRequest(body.query, body.space, body.k, tuple(body.tags), body.mode))
-    return web.json_response(attrs.asdict(found))
+    with context.in_flight.answering(_bytes(found.hits)):
+        return respond(attrs.asdict(found))

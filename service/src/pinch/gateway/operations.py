@@ -8,23 +8,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
+from typing import BinaryIO
 
 import attrs
 from aiohttp import web
 
 from pinch.errors import Conflict, Invalid, StorageFull
+from pinch.gateway.answers import respond
 from pinch.gateway.auth import token_name
 from pinch.gateway.context import Context, context_of
 from pinch.gateway.query import Query
 from pinch.memory import snapshot
 
 PIECE = 64 * 1024
+STALL_S = 60.0
+"""Seconds without a byte taken after which a download ends: meanwhile no other snapshot can begin."""
 LOADING = "a snapshot to be loaded"
 
 
 async def health(request: web.Request) -> web.Response:
     """Say that the process answers."""
-    return web.json_response({"ok": True})
+    return respond({"ok": True})
 
 
 async def ready(request: web.Request) -> web.Response:
@@ -39,7 +43,7 @@ async def ready(request: web.Request) -> web.Response:
         body["store"] = f"damaged: {damaged}" if damaged else "ok"
         body["set_aside"] = str(context.store.set_aside) if context.store.set_aside else None
         body["model"] = context.embedder.trouble or ("loaded" if context.embedder.loaded else "not loaded")
-    return web.json_response(body, status=200 if is_ready else 503)
+    return respond(body, status=200 if is_ready else 503)
 
 
 async def metrics(request: web.Request) -> web.Response:
@@ -54,7 +58,7 @@ async def budget(request: web.Request) -> web.Response:
     statement = context_of(request).ledger.statement()
     held = statement.sample
     accounts = [{"name": name, "limit_bytes": limit, "used_bytes": used} for name, limit, used in statement.accounts]
-    return web.json_response(
+    return respond(
         {
             "tier": statement.tier,
             "budget_bytes": statement.budget_bytes,
@@ -82,18 +86,33 @@ async def save_snapshot(request: web.Request) -> web.StreamResponse:
     path = context.state_dir / "snapshot.partial"
     with _alone(context):
         try:
-            await context.store.readers.run(lambda connection: snapshot.save(connection, path))
+            await context.store.readers.run_long(lambda connection: snapshot.save(connection, path))
             response = web.StreamResponse(headers={"Content-Type": "application/vnd.pinch.snapshot"})
             response.content_length = path.stat().st_size
             await response.prepare(request)
-            loop = asyncio.get_running_loop()
             with path.open("rb") as file:
-                while piece := await loop.run_in_executor(None, file.read, PIECE):
-                    await response.write(piece)
-            await response.write_eof()
+                await send(response, file)
             return response
+        except TimeoutError:
+            if request.transport is not None:
+                request.transport.abort()
+            raise ConnectionAbortedError("the client stopped reading the snapshot") from None
         finally:
             path.unlink(missing_ok=True)
+
+
+async def send(response: web.StreamResponse, file: BinaryIO, stall_s: float = STALL_S) -> None:
+    """Send a file to its end.
+
+    Raises:
+        TimeoutError: for `stall_s` seconds the client took nothing.
+    """
+    loop = asyncio.get_running_loop()
+    while piece := await loop.run_in_executor(None, file.read, PIECE):
+        async with asyncio.timeout(stall_s):
+            await response.write(piece)
+    async with asyncio.timeout(stall_s):
+        await response.write_eof()
 
 
 async def load_snapshot(request: web.Request) -> web.Response:
@@ -110,14 +129,16 @@ async def load_snapshot(request: web.Request) -> web.Response:
             try:
                 await context.sync.stop()
                 await context.indexer.stop()
-                await context.store.swap(path)
-                await context.store.recover()
-                await context.indexer.start()
+                try:
+                    await context.store.swap(path)
+                    await context.store.recover()
+                finally:
+                    await context.indexer.start()
             finally:
                 context.waiting_for.discard(LOADING)
         finally:
             path.unlink(missing_ok=True)
-    return web.json_response(attrs.asdict(contents))
+    return respond(attrs.asdict(contents))
 
 
 @contextmanager

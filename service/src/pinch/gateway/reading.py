@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
 from typing import Any, NoReturn
 
 from aiohttp import web
 from attrs import define
 
 from pinch.errors import Busy, Invalid, TooLarge
+from pinch.gateway.bodies import BATCH_LIMIT
 
 PARSED_FACTOR = 2
 """Bytes that a body is booked with for each byte read: itself and its parsed form."""
+MARKS_LIMIT = 96 * BATCH_LIMIT
+"""Strings, and signs that begin or part values, that a body may have: a full batch with every tag has 82 a memory.
+
+More of them would be parsed to a multiple of what is booked: an empty object is 2 bytes, and 64 as Python has it.
+"""
+ANSWER_FACTOR = 3
+"""Bytes that an answer is booked with for each byte of its texts: they, the JSON, and its bytes."""
+_MARK = re.compile(rb'[,\[{]|"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 
 
 @define
@@ -22,15 +34,31 @@ class InFlight:
     limit: int
     used: int = 0
 
-    def take(self, size: int) -> None:
-        """Book `size` more bytes.
+    def take(self, size: int, own: int) -> None:
+        """Book `size` more bytes for a body that has `own` booked; one that is alone always passes.
 
         Raises:
             Busy: the account is used up.
         """
-        if self.used + size > self.limit:
+        if self.used > own and self.used + size > self.limit:
             raise Busy("too many large requests at once", hint="try again in a second, or send smaller ones")
         self.used += size
+
+    @contextmanager
+    def answering(self, size: int) -> Iterator[None]:
+        """Book an answer whose texts have `size` bytes while it is made.
+
+        Raises:
+            Busy: the account is used up.
+        """
+        size *= ANSWER_FACTOR
+        if self.used + size > self.limit:
+            raise Busy("the answer is too large to make now", hint="ask for fewer at once, or try again in a second")
+        self.used += size
+        try:
+            yield
+        finally:
+            self.used -= size
 
 
 async def read_json(request: web.Request, limit: int, in_flight: InFlight) -> Any:
@@ -48,7 +76,7 @@ async def read_json(request: web.Request, limit: int, in_flight: InFlight) -> An
         _within(request.content_length or 0, limit)
         async for piece in request.content.iter_chunked(16 * 1024):
             _within(len(data) + len(piece), limit)
-            in_flight.take(PARSED_FACTOR * len(piece))
+            in_flight.take(PARSED_FACTOR * len(piece), booked)
             booked += PARSED_FACTOR * len(piece)
             data += piece
         return _parse(data)
@@ -65,8 +93,18 @@ def _within(size: int, limit: int) -> None:
         )
 
 
+def _within_marks(data: bytearray) -> None:
+    if data.count(b",") + data.count(b"[") + data.count(b"{") + data.count(b'"') // 2 <= MARKS_LIMIT:
+        return
+    if sum(1 for _ in islice(_MARK.finditer(data), MARKS_LIMIT + 1)) > MARKS_LIMIT:
+        raise TooLarge(
+            f"the body has more than {MARKS_LIMIT} values", param="body", hint=f"send at most {BATCH_LIMIT} at once"
+        )
+
+
 def _parse(data: bytearray) -> Any:
     hint = "send one JSON object in UTF-8"
+    _within_marks(data)
     try:
         return json.loads(data.decode("utf-8"), parse_constant=_no_constant, object_pairs_hook=_unique)
     except UnicodeDecodeError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,8 @@ from pinch.memory import rows
 
 PREFIX = "m"
 """First letter of a memory's public id; a chunk's is `c`."""
+PAGE_BYTES = 256 * 1024
+"""Bytes of UTF-8 that the texts of one page may have together."""
 
 
 @frozen
@@ -150,6 +153,8 @@ def listing(
 ) -> tuple[list[Memory], str | None]:
     """Return up to `limit` memories, newest first, and the cursor of the next page or None.
 
+    A page ends before its texts pass `PAGE_BYTES`, and has one memory at least.
+
     Raises:
         Invalid: the cursor is none of ours.
     """
@@ -164,11 +169,22 @@ def listing(
         sql, values = rows.tagged([tag])
         clauses.append(f"items.id IN ({sql})")
         bindings.extend(values)
+    page, size, following = list[int](), 0, None
+    lengths: Any = connection.execute(
+        "SELECT items.id, octet_length(texts.text) FROM items JOIN texts ON texts.id = items.id "
+        f"WHERE {' AND '.join(clauses)} ORDER BY items.id DESC LIMIT ?",
+        (*bindings, limit + 1),
+    )
+    for item, length in lengths:
+        size += length
+        if page and (len(page) == limit or size > PAGE_BYTES):
+            following = make_cursor(page[-1])
+            break
+        page.append(item)
     found = connection.execute(
-        _SELECT + f"WHERE {' AND '.join(clauses)} ORDER BY items.id DESC LIMIT ?", (*bindings, limit + 1)
+        _SELECT + "WHERE items.id IN (SELECT value FROM json_each(?)) ORDER BY items.id DESC", (json.dumps(page),)
     ).fetchall()
-    following = make_cursor(int(str(found[limit - 1][0]))) if len(found) > limit else None
-    return _build(connection, found[:limit]), following
+    return _build(connection, found), following
 
 
 def make_cursor(value: int) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import apsw
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MEMORY, CHUNK = 0, 1
 HIDDEN_SPACE = 0
 """Space of the chunks of a document that is still arriving; no recall looks there."""
@@ -20,7 +21,7 @@ def digest_of(text: str) -> bytes:
 
 def rfc3339(milliseconds: int) -> str:
     """Format milliseconds since 1970 as RFC 3339 in UTC."""
-    moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
+    moment = EPOCH + timedelta(milliseconds=milliseconds)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 

@@ -92,10 +92,10 @@ def _begin(service: Service, path: str, space: str, size: int | None) -> tuple[h
 
 
 def _stored_unseen(service: Service) -> bool:
-    """Whether the store holds chunks that belong to no live document."""
+    """Whether a document is on its way into the store."""
     connection = apsw.Connection(str(service.store), flags=apsw.SQLITE_OPEN_READONLY)
     try:
-        return bool(connection.execute("SELECT EXISTS (SELECT 1 FROM items WHERE space = 0)").get)
+        return bool(connection.execute("SELECT EXISTS (SELECT 1 FROM documents WHERE NOT live)").get)
     finally:
         connection.close()
 

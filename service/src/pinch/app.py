@@ -85,6 +85,7 @@ class Service:
     context: Context
     supervision: Supervision
     listener: Listener
+    _check: asyncio.Task[None] | None = None
 
     @classmethod
     def build(cls, settings: Settings, tier: Tier) -> Service:
@@ -102,6 +103,7 @@ class Service:
                 readers=memory.readers or tier.readers,
                 cache_kb=memory.sqlite_cache_kb or tier.sqlite_cache_kb,
                 heap_bytes=ledger.limits["sqlite"],
+                ingest_bytes=ledger.limits["ingest"],
                 extension=Path(vectors.extension_path()) if tier.semantic else None,
             )
         )
@@ -171,12 +173,14 @@ class Service:
         log.info("tier %s, listening on %s, tokens in %s", context.tier.name, self.listener.url, context.tokens.path)
         if not clean:
             log.warning("the last run did not end cleanly: checking the store")
-            await context.store.check()
+            self._check = asyncio.create_task(context.store.check(), name="pinch-check")
 
     async def stop(self) -> None:
         """Finish what was acknowledged, close the store."""
         context = self.context
         await self.supervision.stop()
+        if self._check is not None:
+            self._check.cancel()  # its thread is cut when the store closes
         await self.listener.stop(STOP_S)
         await context.sync.stop()
         await context.indexer.stop()

@@ -66,5 +66,9 @@ class Supervision:
                 log.warning("watchdog not fed: %s", error.message)
                 await asyncio.sleep(1)
                 continue
+            except Exception:
+                log.exception("watchdog not fed")
+                await asyncio.sleep(1)
+                continue
             self._notifier.notify("WATCHDOG=1")
             await asyncio.sleep(self.period_s / FEEDS_PER_PERIOD)

@@ -6,20 +6,28 @@ import base64
 import binascii
 import codecs
 import hashlib
+import logging
+import os
 from collections.abc import Sequence
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import apsw
 from attrs import define, field, frozen
 
-from pinch.errors import Invalid, NotFound
+from pinch.errors import Invalid, NotFound, PinchError, StorageFull
 from pinch.memory import rows
 from pinch.memory.chunking import Chunk, Chunker
-from pinch.memory.database import Writer
+from pinch.memory.writer import Writer
+
+log = logging.getLogger(__name__)
 
 BATCH = 64
-"""Chunks that one write stores; a document of fewer is stored in one transaction."""
+"""Chunks that one write stores or deletes; a document of fewer is stored in one transaction."""
+RESERVE_BYTES = 16 * 1024 * 1024
+"""Room on the disk that large documents leave, so that there is always enough to delete something."""
+DROPPED = "dropped/"
+"""Start of the keys in `meta` that name documents whose chunks are still to be deleted."""
 PATH_LIMIT = 1024
 """Longest document path, bytes."""
 
@@ -111,10 +119,15 @@ class Upload:
     async def abandon(self) -> None:
         """Drop what was stored of it; the version before stays."""
         row = self._row
-        if row is not None:
-            await self.writer.run(lambda connection: _drop(connection, row))
+        if row is None:
+            return
+        try:
+            await self.writer.run(lambda connection: drop_unfinished(connection, [row]))
+        except PinchError as error:
+            log.warning("what was stored of %s stays, unseen, until the next start: %s", self.path, error.message)
 
     async def _store(self, batch: Sequence[Chunk]) -> None:
+        _leave_room(self.writer.path.parent)
         self._row = await self.writer.run(
             lambda connection: self._append(connection, batch, self._stored), self.waiting_bytes
         )
@@ -144,7 +157,7 @@ class Upload:
         self._weigh()
 
     def _weigh(self) -> None:
-        self.waiting_bytes = sum(len(chunk.text) for chunk in self._waiting)
+        self.waiting_bytes = sum(len(chunk.text.encode()) for chunk in self._waiting)
 
     def _append(self, connection: apsw.Connection, batch: Sequence[Chunk], first: int) -> int:
         row = self._row
@@ -196,18 +209,66 @@ class Upload:
         return Stored(get(connection, self.space, self.path), created=before is None, changed=True)
 
 
+def _leave_room(folder: Path) -> None:
+    """Refuse to take the disk's last room.
+
+    Raises:
+        StorageFull: less than the reserve is left.
+    """
+    status = os.statvfs(folder)
+    free = status.f_bavail * status.f_frsize
+    if free < RESERVE_BYTES:
+        raise StorageFull(
+            f"the disk has {free // 1024} KiB left, and large documents leave {RESERVE_BYTES // 1024} KiB; "
+            "nothing was stored",
+            hint="free some space and try again",
+        )
+
+
 def _drop(connection: apsw.Connection, row: int) -> None:
-    chunks = connection.execute("SELECT id FROM items WHERE document = ?", (row,)).fetchall()
-    rows.remove_items(connection, [int(str(item)) for (item,) in chunks])
+    """Let a document vanish at once; the chunks of a large one are hidden, and `sweep` deletes them."""
     connection.execute("DELETE FROM documents WHERE id = ?", (row,))
+    if _delete_chunks(connection, row):
+        # Without its digest a chunk has no vector either, be it stored already or still being made.
+        visible = (row, rows.HIDDEN_SPACE)
+        connection.execute(
+            "INSERT OR IGNORE INTO vanished SELECT id FROM items WHERE document = ? AND space != ?", visible
+        )
+        connection.execute(
+            "UPDATE items SET space = ?, digest = x'' WHERE document = ? AND space != ?", (rows.HIDDEN_SPACE, *visible)
+        )
+        connection.execute("INSERT INTO meta VALUES (?, ?)", (f"{DROPPED}{row}", row))
 
 
-def drop_unfinished(connection: apsw.Connection) -> int:
-    """Delete what uploads left that ended with a kill or a power cut; return how many there were."""
-    unfinished = connection.execute("SELECT id FROM documents WHERE NOT live").fetchall()
-    for (row,) in unfinished:
-        _drop(connection, int(str(row)))
-    return len(unfinished)
+def _delete_chunks(connection: apsw.Connection, row: int) -> bool:
+    """Delete a batch of a document's chunks; return whether there may be more."""
+    found = connection.execute("SELECT id FROM items WHERE document = ? LIMIT ?", (row, BATCH)).fetchall()
+    return rows.remove_items(connection, [int(str(item)) for (item,) in found]) == BATCH
+
+
+def sweep(connection: apsw.Connection) -> bool:
+    """Delete a batch of chunks of dropped documents; return whether there is more to delete."""
+    dropped = connection.execute(
+        "SELECT key, value FROM meta WHERE key > ? AND key < ? LIMIT 1", (DROPPED, DROPPED + ":")
+    ).fetchone()
+    if dropped is None:
+        return False
+    key, row = dropped
+    if not _delete_chunks(connection, row):
+        connection.execute("DELETE FROM meta WHERE key = ?", (key,))
+    return True
+
+
+def unfinished(connection: apsw.Connection) -> list[int]:
+    """Return the rows of documents that are not whole: they arrive, or a kill or a power cut ended them."""
+    return [int(str(row)) for (row,) in connection.execute("SELECT id FROM documents WHERE NOT live")]
+
+
+def drop_unfinished(connection: apsw.Connection, documents: Sequence[int]) -> None:
+    """Drop those of `documents` that are not whole."""
+    for row in documents:
+        if connection.execute("SELECT 1 FROM documents WHERE id = ? AND NOT live", (row,)).fetchone():
+            _drop(connection, row)
 
 
 _SELECT = "SELECT path, name, sha256, bytes, chunks, at FROM documents JOIN spaces ON spaces.id = space WHERE live "

@@ -8,7 +8,7 @@ import logging
 import apsw
 from attrs import define, field
 
-from pinch.errors import PinchError
+from pinch.errors import PinchError, StorageFull
 from pinch.memory import vectors
 from pinch.memory.embedding import Embedder
 from pinch.memory.model import bits_of
@@ -34,17 +34,20 @@ class Indexer:
     model: ModelRow | None = None
     done: int = 0
     """Vectors stored since the start."""
+    trouble: str = ""
+    """Why the last attempt failed; empty again when one goes well."""
     _wake: asyncio.Event = field(factory=asyncio.Event)
     _task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Register the model with the store and begin."""
-        manifest = self.embedder.manifest
-        if manifest is None:
+        """Register the model with the store and begin; on a full disk the model waits until there is room."""
+        if self.embedder.manifest is None:
             return
-        self.model = await self.store.writer.run(
-            lambda connection: vectors.register(connection, manifest.name, manifest.sha256, manifest.dimensions)
-        )
+        self.model = None
+        try:
+            await self._register()
+        except StorageFull as error:
+            log.warning("the model is not registered yet: %s", error.message)
         self._task = asyncio.create_task(self._work(), name="pinch-indexer")
         self._wake.set()
 
@@ -63,24 +66,37 @@ class Indexer:
         """Return how many items wait for a vector; 0 where nothing embeds them."""
         return 0 if self.model is None else await self.store.readers.run(vectors.pending_count)
 
+    async def _register(self) -> ModelRow:
+        manifest = self.embedder.manifest
+        assert manifest is not None
+        self.model = await self.store.writer.run(
+            lambda connection: vectors.register(connection, manifest.name, manifest.sha256, manifest.dimensions)
+        )
+        return self.model
+
     async def _work(self) -> None:
         while True:
             await self._wake.wait()
             self._wake.clear()
             try:
-                while await self._turn():
+                model = self.model or await self._register()
+                while await self._turn(model):
                     pass
-                await self._finish()
+                await self._finish(model)
+                self.trouble = ""
+                continue
             except PinchError as error:
                 if self.embedder.trouble:
                     return
+                self.trouble = error.message
                 log.warning("indexing pauses: %s", error.message)
-                await asyncio.sleep(RETRY_S)
-                self._wake.set()
+            except Exception as error:
+                self.trouble = f"indexing failed: {error}"
+                log.exception("indexing pauses")
+            await asyncio.sleep(RETRY_S)
+            self._wake.set()
 
-    async def _turn(self) -> bool:
-        model = self.model
-        assert model is not None
+    async def _turn(self, model: ModelRow) -> bool:
         while await self.store.writer.run(vectors.forget_vanished):
             pass
         batch = await self.store.readers.run(lambda connection: vectors.next_pending(connection, BATCH))
@@ -97,10 +113,7 @@ class Indexer:
             return Vector(int8=known, bits=bits_of(known))
         return await self.embedder.document(pending.text)
 
-    async def _finish(self) -> None:
-        model = self.model
-        assert model is not None
-
+    async def _finish(self, model: ModelRow) -> None:
         def settle(connection: apsw.Connection) -> ModelRow:
             vectors.forget_unused(connection, UNUSED_KEPT)
             complete = not model.active and not vectors.pending_count(connection)

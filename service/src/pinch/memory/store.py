@@ -12,15 +12,19 @@ from typing import TypeVar
 import apsw
 from attrs import define, field
 
-from pinch.errors import StoreDamaged
+from pinch.errors import PinchError, StorageFull, StoreDamaged
 from pinch.memory import documents, snapshot
-from pinch.memory.database import DatabaseConfig, Readers, Writer, hold_lock, open_store
+from pinch.memory.database import DatabaseConfig, hold_lock, open_store
+from pinch.memory.readers import Readers
+from pinch.memory.writer import Writer
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 Job = Callable[[apsw.Connection], T]
 
 CLEAN = "clean_shutdown"
+RETRY_S = 10
+"""Seconds before tidying up is tried again on a full disk."""
 
 
 @define(eq=False)
@@ -33,6 +37,7 @@ class Store:
     set_aside: Path | None = None
     """Where the corrupt file went that the start found."""
     _lock: int | None = None
+    _retry: asyncio.Task[None] | None = None
 
     def open(self) -> None:
         """Take the folder and open the file.
@@ -54,8 +59,8 @@ class Store:
     def _open(self) -> None:
         connection, opened = open_store(self.config)
         self.set_aside = opened.set_aside or self.set_aside
-        self.writer = Writer(connection, self.config.path)
-        self.readers = Readers(self.config, self.writer.condemn)
+        self.writer = Writer(connection, self.config.path, self.config.ingest_bytes, documents.sweep)
+        self.readers = Readers(opened.config, self.writer.condemn)
         self.writer.start()
         self.readers.start()
 
@@ -63,31 +68,59 @@ class Store:
         """Tidy up after the last run; return whether it ended cleanly.
 
         After a kill or a power cut unfinished uploads are dropped, and the caller should `check`.
+        On a full disk that waits until there is room, and reading goes on.
         """
+        clean, unfinished = await self.readers.run(lambda found: (_ended_cleanly(found), documents.unfinished(found)))
 
-        def begin(connection: apsw.Connection) -> tuple[bool, int]:
-            row = connection.execute("SELECT value FROM meta WHERE key = ?", (CLEAN,)).fetchone()
-            connection.execute("INSERT OR REPLACE INTO meta VALUES (?, 0)", (CLEAN,))
-            return row is None or bool(row[0]), documents.drop_unfinished(connection)
+        def begin(connection: apsw.Connection) -> None:
+            _mark(connection, clean=False)
+            documents.drop_unfinished(connection, unfinished)
 
-        clean, dropped = await self.writer.run(begin)
-        if dropped:
-            log.warning("dropped %d unfinished uploads of the last run", dropped)
+        if unfinished:
+            log.warning("dropping %d unfinished uploads of the last run", len(unfinished))
+        try:
+            await self.writer.run(begin)
+        except StorageFull as error:
+            log.error("%s: tidying up waits until there is room", error.message)
+            self._retry = asyncio.create_task(self._insist(begin), name="pinch-recover")
         return clean
 
-    async def check(self) -> bool:
+    async def _insist(self, job: Job[None]) -> None:
+        while True:
+            await asyncio.sleep(RETRY_S)
+            try:
+                await self.writer.run(job)
+            except PinchError:
+                continue
+            return
+
+    async def _give_up(self) -> None:
+        if self._retry is not None:
+            self._retry.cancel()
+            await asyncio.gather(self._retry, return_exceptions=True)
+            self._retry = None
+
+    async def check(self) -> None:
         """Read the whole file for damage; report it and stop writes where there is any."""
         try:
-            fault = await self.readers.run(lambda connection: str(connection.execute("PRAGMA quick_check(1)").get))
+            fault = await self.readers.run_long(_first_fault)
         except StoreDamaged:
-            return False
-        if fault != "ok":
+            return  # the readers have condemned it
+        except PinchError as error:
+            log.warning("the check of the store did not end: %s", error.message)
+            return
+        if fault is not None:
             self.writer.condemn(fault)
-        return fault == "ok"
 
     async def swap(self, incoming: Path) -> None:
         """Close, put `incoming` in the file's place, open again; the old file stays beside it."""
+        await self._give_up()
+        self._refuse()
         await asyncio.get_running_loop().run_in_executor(None, self._swap, incoming)
+
+    def _refuse(self) -> None:
+        self.readers.refuse()
+        self.writer.refuse()
 
     def _swap(self, incoming: Path) -> None:
         self.readers.stop()
@@ -100,10 +133,12 @@ class Store:
 
     async def close(self) -> None:
         """Finish what was acknowledged and leave the file clean."""
-        if not self.writer.damaged:
-            await self.writer.run(
-                lambda connection: connection.execute("INSERT OR REPLACE INTO meta VALUES (?, 1)", (CLEAN,)).fetchall()
-            )
+        await self._give_up()
+        try:
+            await self.writer.run(lambda connection: _mark(connection, clean=True))
+        except PinchError as error:
+            log.warning("the end is not marked as clean: %s", error.message)
+        self._refuse()
         await asyncio.get_running_loop().run_in_executor(None, self._close)
 
     def _close(self) -> None:
@@ -112,3 +147,17 @@ class Store:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+
+def _ended_cleanly(connection: apsw.Connection) -> bool:
+    row = connection.execute("SELECT value FROM meta WHERE key = ?", (CLEAN,)).fetchone()
+    return row is None or bool(row[0])
+
+
+def _mark(connection: apsw.Connection, *, clean: bool) -> None:
+    connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (CLEAN, int(clean)))
+
+
+def _first_fault(connection: apsw.Connection) -> str | None:
+    fault = str(connection.execute("PRAGMA quick_check(1)").get)
+    return None if fault == "ok" else fault

@@ -133,6 +133,14 @@ def booby_trapped(snapshot: Path, folder: Path) -> bytes:
     )
 
 
+def altered(snapshot: Path, folder: Path) -> bytes:
+    return _spoil(snapshot, folder / "altered", "ALTER TABLE documents RENAME COLUMN sha256 TO digest")
+
+
+def impostor(snapshot: Path, folder: Path) -> bytes:
+    return _spoil(snapshot, folder / "impostor", "CREATE TABLE vectors_9 (space, bits)")
+
+
 @pytest.mark.parametrize(
     "case",
     [
@@ -145,8 +153,22 @@ def booby_trapped(snapshot: Path, folder: Path) -> bytes:
         (hollow, "no Pinch snapshot"),
         (stripped, "no Pinch snapshot"),
         (booby_trapped, "no Pinch snapshot"),
+        (altered, "has another table documents"),
+        (impostor, "has table vectors_9"),
     ],
-    ids=["empty", "text", "damaged", "truncated", "newer", "foreign", "hollow", "stripped", "trapped"],
+    ids=[
+        "empty",
+        "text",
+        "damaged",
+        "truncated",
+        "newer",
+        "foreign",
+        "hollow",
+        "stripped",
+        "trapped",
+        "altered",
+        "impostor",
+    ],
 )
 def test_a_bad_snapshot_is_refused_and_the_store_stays(
     minimal: Service, space: str, snapshot: Path, tmp_path: Path, case: tuple[Callable[[Path, Path], bytes], str]

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Set
 from pathlib import Path
+from typing import Any
 
 import apsw
 from attrs import define
 
 from pinch.errors import Invalid, StorageFull
 from pinch.memory.database import APPLICATION_ID, SCHEMA_VERSION, create, damage_marker, translate
+
+_VECTORS = re.compile(r'CREATE VIRTUAL TABLE "?vectors_\d+"? USING vec0\b', re.ASCII)
 
 
 @define
@@ -85,13 +90,15 @@ def inspect(path: Path) -> Contents:
 
 
 def _check_parts(connection: apsw.Connection) -> None:
-    """Refuse a file that lacks a part of a store, or has one that no store has, such as a trigger."""
+    """Refuse a file that lacks a part of a store, or has one made otherwise or one too many, such as a trigger."""
     plain = apsw.Connection(":memory:")
     create(plain)
     expected, found = _parts(plain), _parts(connection)
     plain.close()
-    for kind, name in sorted(expected ^ found):
-        has = "lacks" if (kind, name) in expected else "has"
+    for kind, name in sorted(expected.keys() | found.keys()):
+        if expected.get((kind, name)) == found.get((kind, name)):
+            continue
+        has = "lacks" if (kind, name) not in found else "has another" if (kind, name) in expected else "has"
         raise Invalid(
             f"the file is no Pinch snapshot: it {has} {kind} {name[:40]}",
             param="body",
@@ -99,15 +106,23 @@ def _check_parts(connection: apsw.Connection) -> None:
         )
 
 
-def _parts(connection: apsw.Connection) -> set[tuple[str, str]]:
-    """Return kind and name of all that a schema has, apart from the vectors of models."""
+def _parts(connection: apsw.Connection) -> dict[tuple[str, str], str]:
+    """Return the SQL of all that a schema has by kind and name, apart from the vectors of models."""
+    rows: Any = connection.execute(
+        "SELECT type, name, ifnull(sql, '') FROM sqlite_schema WHERE name NOT LIKE 'sqlite~_%' ESCAPE '~'"
+    )
+    parts = {(kind, name): " ".join(sql.split()) for kind, name, sql in rows}
+    vectors = {name for (kind, name), sql in parts.items() if kind == "table" and _VECTORS.match(sql)}
     return {
-        (kind, name)
-        for kind, name in connection.execute(
-            "SELECT type, name FROM sqlite_schema WHERE name NOT LIKE 'sqlite~_%' ESCAPE '~'"
-        )
-        if kind != "table" or not name.startswith("vectors_")
+        (kind, name): sql
+        for (kind, name), sql in parts.items()
+        if kind != "table" or not (name in vectors or _shadows(name, sql, vectors))
     }
+
+
+def _shadows(name: str, sql: str, vectors: Set[str]) -> bool:
+    """Whether a table is one that sqlite-vec keeps a table of vectors in."""
+    return sql.startswith("CREATE TABLE ") and any(name.startswith(f"{table}_") for table in vectors)
 
 
 def take_place(incoming: Path, store: Path) -> Path:

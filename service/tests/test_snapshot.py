@@ -249,3 +249,18 @@ def test_a_snapshot_that_takes_a_damaged_store_s_place_stays(start: Starter, sna
     service.start()
     assert service.get("/readyz")["set_aside"] is None
     assert len(service.listed(space="a")) == 40
+
+
+def test_a_load_that_fails_at_the_swap_leaves_a_service_that_works(start: Starter, snapshot: Path, int8: Path) -> None:
+    service = start(PINCH_TIER="full", PINCH_MODEL_DIR=str(int8))
+    service.remember("before")
+    service.embedded()
+    reader = apsw.Connection(str(service.store), flags=apsw.SQLITE_OPEN_READONLY)
+    reader.execute("BEGIN; SELECT count(*) FROM items").fetchall()
+    service.remember("what the reader keeps in the log")
+    refused = service.call("PUT", "/v1/snapshot", snapshot.read_bytes())
+    reader.close()
+    assert (refused.status, refused.error["type"]) == (507, "storage_full")
+    service.remember("after")
+    service.embedded()
+    assert len(service.recall("after", mode="semantic")["hits"]) == 3

@@ -45,13 +45,13 @@ def test_a_half_character_that_an_error_quotes_is_answered(minimal: Service) -> 
     assert (answer.status, answer.error["param"]) == (400, "?")
 
 
-def test_an_answer_beyond_the_account_is_refused(minimal: Service, space: str) -> None:
+def test_hits_beyond_the_limit_are_refused(minimal: Service, space: str) -> None:
     for number in range(30):
         minimal.remember(f"kettle {number} ".ljust(LONGEST, "x"), space=space)
     assert len(minimal.texts("kettle", space=space)) == 6
     answer = minimal.call("POST", "/v1/recall", {"query": "kettle", "space": space, "k": 30})
-    assert (answer.status, answer.error["type"]) == (503, "busy")
-    assert "fewer" in answer.error["hint"]
+    assert (answer.status, answer.error["type"], answer.error["param"]) == (413, "too_large", "k")
+    assert answer.error["hint"] == "ask for fewer"
 
 
 @pytest.mark.parametrize("piece", [b"{},", b"[],", b'"",', b"0,", b'"\\"",'])

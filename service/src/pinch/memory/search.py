@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 import apsw
 from attrs import define, frozen
 
-from pinch.errors import Conflict, PinchError
+from pinch.errors import Conflict, PinchError, TooLarge
 from pinch.memory import candidates, query, rows, vectors
 from pinch.memory.candidates import Scope
 from pinch.memory.embedding import Embedder
@@ -16,6 +17,9 @@ from pinch.memory.model import ModelUnusable
 from pinch.memory.ranking import Ranked
 from pinch.memory.store import Store
 from pinch.memory.vectors import Vector
+
+HITS_BYTES = 640 * 1024
+"""Bytes of UTF-8 that the texts of one answer may have together: ten of the longest memories."""
 
 
 @frozen
@@ -81,6 +85,7 @@ class Recall:
 
         Raises:
             Conflict: semantic mode on a tier without a model.
+            TooLarge: the texts of the hits pass `HITS_BYTES`.
             ModelUnusable: semantic mode, and the model cannot be used.
         """
         mode, vector = await self._prepare(request)
@@ -137,7 +142,19 @@ class Recall:
 
 
 def _hits(connection: apsw.Connection, ranked: Sequence[Ranked]) -> list[Hit]:
-    tags = rows.tags_of(connection, [one.item for one in ranked])
+    items = [one.item for one in ranked]
+    # The lengths alone first: what is over the limit is never read.
+    size = connection.execute(
+        "SELECT ifnull(sum(octet_length(text)), 0) FROM texts WHERE id IN (SELECT value FROM json_each(?))",
+        (json.dumps(items),),
+    ).get
+    if int(size) > HITS_BYTES:
+        raise TooLarge(
+            f"the {len(items)} hits have {size} bytes of text; the limit is {HITS_BYTES}",
+            param="k",
+            hint="ask for fewer",
+        )
+    tags = rows.tags_of(connection, items)
     hits = []
     for one in ranked:
         row = connection.execute(

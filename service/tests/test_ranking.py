@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pinch.memory import memories, query, rows
-from pinch.memory.candidates import CANDIDATES, Scope, find, holders
+from pinch.memory.candidates import CANDIDATES, Scope, gather, holders
 from pinch.memory.memories import NewMemory
 from pinch.memory.ranking import Place, Weights, inverse_frequency, rank, reach, turn_scores
 
@@ -36,8 +36,10 @@ def remember(
 
 def recall(store: apsw.Connection, text: str, space: str | None = "home") -> list[str]:
     scope = Scope(None if space is None else rows.space_id(store, space))
-    found = find(store, query.read(text), scope)
-    return [store.execute("SELECT text FROM texts WHERE id = ?", (one.item,)).get for one in found]
+    asked = query.read(text)
+    found = gather(store, asked, scope)
+    order = rank(found.places, found.keyword, found.similarity, asked.words, Weights())
+    return [store.execute("SELECT text FROM texts WHERE id = ?", (one.item,)).get for one in order]
 
 
 # the formula

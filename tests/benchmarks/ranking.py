@@ -14,12 +14,12 @@ from itertools import product
 from pathlib import Path
 
 import apsw
-from attrs import define, frozen
+from attrs import define, field, frozen
 from pinch.memory import candidates, memories, query, rows, vectors
-from pinch.memory.candidates import Scope
+from pinch.memory.candidates import Candidates, Scope
 from pinch.memory.memories import NewMemory
 from pinch.memory.model import Session, load_session, quantize, read_manifest
-from pinch.memory.ranking import Weights
+from pinch.memory.ranking import Weights, rank
 from pinch.memory.vectors import ModelRow, Vector
 
 from tests.benchmarks import conversations
@@ -57,15 +57,16 @@ class Study:
     turns: dict[int, frozenset[str]]
     """Ids of the turns that an item stands for: a text said twice in a session is stored once."""
     asked: list[Asked]
+    gathered: dict[tuple[Asked, tuple[float, ...], str], Candidates] = field(factory=dict)
 
     def near(self, asked: Asked) -> dict[int, float]:
         """Return what is near by meaning."""
         found = vectors.nearest(self.connection, self.model, asked.vector, space=asked.scope.space)
         return {near.item: near.similarity for near in found}
 
-    def product(self, asked: Asked, weights: Weights, mode: str = "hybrid") -> list[int]:
-        """Return the product's order."""
-        ranked = candidates.find(
+    def gather(self, asked: Asked, weights: Weights, mode: str = "hybrid") -> Candidates:
+        """Return the product's candidates."""
+        return candidates.gather(
             self.connection,
             query.read(asked.question.text),
             asked.scope,
@@ -74,7 +75,6 @@ class Study:
             by_word=mode != "semantic",
             weights=weights,
         )
-        return [one.item for one in ranked]
 
     def fts(self, asked: Asked, terms: Sequence[str]) -> list[int]:
         """Return what FTS5 finds for any of the terms, by BM25."""
@@ -87,8 +87,17 @@ class Study:
         return [item for (item,) in self.connection.execute(sql, (match, *bindings))] if match else []
 
     def weighed(self, weights: Weights, mode: str = "hybrid") -> Order:
-        """Return the product's order with other weights."""
-        return lambda asked: self.product(asked, weights, mode)
+        """Return the product's order with other weights; candidates are gathered once for each `around`."""
+
+        def order(asked: Asked) -> list[int]:
+            key = asked, weights.around, mode
+            if key not in self.gathered:
+                self.gathered[key] = self.gather(asked, weights, mode)
+            found = self.gathered[key]
+            words = query.read(asked.question.text).words
+            return [one.item for one in rank(found.places, found.keyword, found.similarity, words, weights)]
+
+        return order
 
     def shares(self, order: Order) -> dict[Asked, float]:
         """Return, for each question, the share of its evidence that is in the first ten."""
@@ -143,7 +152,8 @@ def orders(study: Study) -> Iterator[tuple[str, Order]]:
         "without the source": Weights(source=0),
         "turns around 0.6, 0.4": Weights(around=(0.6, 0.4)),
         "turns around 0.5, 0.3, 0.2": Weights(around=(0.5, 0.3, 0.2)),
-        "meaning 0.4": Weights(meaning=0.4),
+        "meaning 0.3": Weights(meaning=0.3),
+        "meaning 0.5": Weights(meaning=0.5),
         "meaning 0.6": Weights(meaning=0.6),
     }.items():
         yield name, study.weighed(weights)
@@ -179,7 +189,7 @@ def leave_one_out(study: Study) -> None:
     names = {asked.conversation for asked in study.asked}
     grid = [
         Weights(around=around, meaning=meaning, group=group, source=source)
-        for around, meaning, group, source in product(AROUND, (0.4, 0.5, 0.6), (0.1, 0.2, 0.3), (0.05, 0.1))
+        for around, meaning, group, source in product(AROUND, (0.4, 0.5, 0.6), (0.2, 0.3, 0.4), (0.05, 0.1))
     ]
     tried = {weights: study.shares(study.weighed(weights)) for weights in grid}
     ours = study.shares(study.weighed(Weights()))

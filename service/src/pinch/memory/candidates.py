@@ -1,4 +1,4 @@
-"""The items that may answer a query, out of the indexes, and their order.
+"""The items that may answer a query, out of the indexes.
 
 Words nominate through FTS5, meaning through the vectors, and a turn that is nominated brings the turns around it.
 Statements and their cost are in `docs/ranking.md`.
@@ -15,7 +15,7 @@ from attrs import frozen
 
 from pinch.memory import ranking
 from pinch.memory.query import Query, quoted
-from pinch.memory.ranking import Place, Position, Ranked, Weights
+from pinch.memory.ranking import Place, Position, Weights
 
 CANDIDATES = 50
 """Items by words that are ranked again with what stands around them."""
@@ -53,7 +53,18 @@ class Scope:
         return f"{clause} AND items.id IN ({self.among[0]})", (*bindings, *self.among[1])
 
 
-def find(
+@frozen
+class Candidates:
+    """Items that may be hits, and what their order is made of."""
+
+    places: list[Place]
+    keyword: dict[int, float]
+    """Keyword score of those that have one, above 0."""
+    similarity: dict[int, float]
+    """Cosine with the query of those that have a vector."""
+
+
+def gather(
     connection: apsw.Connection,
     query: Query,
     scope: Scope,
@@ -63,8 +74,8 @@ def find(
     by_word: bool = True,
     limit: int = CANDIDATES,
     weights: Weights = Weights(),  # noqa: B008 - frozen
-) -> list[Ranked]:
-    """Return the items that answer a query, best first.
+) -> Candidates:
+    """Return the items that may answer a query.
 
     Args:
         connection: a reading one.
@@ -74,7 +85,7 @@ def find(
         similarities: cosine of the others, needed with `near`.
         by_word: whether words count; False leaves meaning alone.
         limit: items that words nominate.
-        weights: what counts how much.
+        weights: how much the turns around count.
     """
     terms = query.terms if by_word else ()
     matched = nominate(connection, terms, scope, limit)
@@ -100,7 +111,7 @@ def find(
     if near is not None and similarities is not None:
         similarity |= similarities([item for item in places if item not in similarity])
     found = {item: score for item, score in keyword.items() if score > 0}
-    return ranking.rank([*places.values()], found, similarity, query.words, weights)
+    return Candidates([*places.values()], found, similarity)
 
 
 def nominate(connection: apsw.Connection, terms: Sequence[str], scope: Scope, limit: int) -> list[tuple[Place, float]]:

@@ -14,7 +14,7 @@ from pinch.memory.candidates import Scope
 from pinch.memory.embedding import Embedder
 from pinch.memory.indexer import Indexer
 from pinch.memory.model import ModelUnusable
-from pinch.memory.ranking import Ranked
+from pinch.memory.ranking import Ranked, Weights, rank
 from pinch.memory.store import Store
 from pinch.memory.vectors import Vector
 
@@ -121,23 +121,25 @@ class Recall:
         scope = Scope(space, rows.tagged(request.tags) if request.tags else None)
         near: dict[int, float] | None = None
         if vector is not None and model is not None:
-            found = vectors.nearest(connection, model, vector, space=space, among=scope.among)
-            near = {one.item: one.similarity for one in found}
+            nearest = vectors.nearest(connection, model, vector, space=space, among=scope.among)
+            near = {one.item: one.similarity for one in nearest}
 
         def similarities(items: Sequence[int]) -> dict[int, float]:
             assert vector is not None
             assert model is not None
             return vectors.similarities(connection, model, vector, items)
 
-        ranked = candidates.find(
+        asked = query.read(request.query)
+        found = candidates.gather(
             connection,
-            query.read(request.query),
+            asked,
             scope,
             near=near,
             similarities=similarities,
             by_word=request.mode != "semantic",
             limit=max(request.k, candidates.CANDIDATES),
         )
+        ranked = rank(found.places, found.keyword, found.similarity, asked.words, Weights())
         return _hits(connection, ranked[: request.k])
 
 

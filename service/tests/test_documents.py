@@ -197,9 +197,9 @@ def test_lines_and_sections_are_those_of_the_file(minimal: Service, space: str) 
 
 
 def test_documents_of_two_spaces_are_two(minimal: Service, space: str) -> None:
-    assert minimal.put("a.md", b"one\n", space).status == 201
-    assert minimal.put("a.md", b"two\n", space + "-b").status == 201
-    assert minimal.texts("one two", space=space) == ["one"]
+    assert minimal.put("a.md", b"kettle\n", space).status == 201
+    assert minimal.put("a.md", b"teapot\n", space + "-b").status == 201
+    assert minimal.texts("kettle teapot", space=space) == ["kettle"]
 
 
 def test_a_listing_goes_by_path_and_prefix(minimal: Service, space: str) -> None:

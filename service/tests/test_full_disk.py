@@ -10,18 +10,19 @@ from pathlib import Path
 import apsw
 import pytest
 
-from service.tests.serving import Service
+from service.tests.serving import Service, until
 
 Starter = Callable[..., Service]
 SIZE_MB = 12
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of a few MB."""
+def small_disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A file system of a few MB, or of as many as a test asks for."""
+    size = getattr(request, "param", SIZE_MB)
     folder = tmp_path / "disk"
     folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={SIZE_MB}m,mode=700", "tmpfs", str(folder)]
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}m,mode=700", "tmpfs", str(folder)]
     if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("a full disk needs a small file system, and mounting one needs root")
     yield folder
@@ -99,5 +100,59 @@ def test_a_kill_on_a_full_disk_loses_nothing_either(start: Starter, small_disk: 
     filler.unlink()
     service.start()
     assert {memory["id"] for memory in service.listed()} == acknowledged
+    service.stop()
+    assert integrity_of(small_disk) == "ok"
+
+
+def counted(disk: Path, table: str) -> int:
+    connection = apsw.Connection(str(disk / "state" / "pinch.db"), flags=apsw.SQLITE_OPEN_READONLY)
+    try:
+        return int(connection.execute(f"SELECT count(*) FROM {table}").get)
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize("small_disk", [40], indirect=True)
+def test_half_an_upload_on_a_full_disk_does_not_keep_it_from_starting(start: Starter, small_disk: Path) -> None:
+    service = start(PINCH_STATE_DIR=str(small_disk / "state"))
+    service.remember("the kettle")
+    with service.connect() as upload:
+        head = f"Host: localhost\r\nAuthorization: Bearer {service.token}\r\nContent-Length: 9000000\r\n\r\n"
+        upload.sendall(f"PUT /v1/documents/large.md HTTP/1.1\r\n{head}".encode() + b"a line of many\n" * 60_000)
+        until(lambda: counted(small_disk, "items WHERE space = 0") > 200, "a part is stored")
+        filler = fill(small_disk)
+        service.kill()
+    fill(small_disk)
+    service.start()
+    assert service.texts("kettle") == ["the kettle"], "reading goes on"
+    filler.unlink()
+    until(lambda: service.call("POST", "/v1/memories", {"text": "after"}).status in {200, 201}, "there is room again")
+    service.stop()
+    service.start()
+    until(lambda: service.remember("after") and not counted(small_disk, "items WHERE space = 0"), "it is tidied up")
+    assert counted(small_disk, "documents") == 0
+    assert service.listed()
+
+
+@pytest.mark.parametrize("small_disk", [40], indirect=True)
+def test_a_large_document_leaves_room_to_delete_it(start: Starter, small_disk: Path) -> None:
+    service = start(PINCH_STATE_DIR=str(small_disk / "state"))
+    answer = service.put("large.md", b"".join(b"a line %d of the document\n" % number for number in range(1_000_000)))
+    assert answer.status == 507
+    assert "large documents leave 16384 KiB" in answer.error["message"]
+    until(lambda: not counted(small_disk, "items"), "nothing of it stays")
+    assert service.remember("the kettle")
+
+
+def test_a_disk_that_others_filled_does_not_keep_it_from_starting(start: Starter, small_disk: Path) -> None:
+    service = start(PINCH_STATE_DIR=str(small_disk / "state"))
+    service.remember("the kettle")
+    service.stop()
+    filler = fill(small_disk)
+    service.start()
+    assert service.texts("kettle") == ["the kettle"]
+    assert service.call("POST", "/v1/memories", {"text": "no room"}).status == 507
+    filler.unlink()
+    assert service.remember("room again")
     service.stop()
     assert integrity_of(small_disk) == "ok"

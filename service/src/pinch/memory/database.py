@@ -163,12 +163,11 @@ def open_store(config: DatabaseConfig, clock: Callable[[], float] = time.time) -
     apsw.hard_heap_limit(config.heap_bytes)
     opened = Opened(config)
     try:
-        try:
+        with suppress(apsw.IOError):
             return _open_checked(config), opened
-        except apsw.IOError as error:
-            log.warning("the disk has no room for the index of the store's log (%s): it is kept in memory", error)
-            opened.config = evolve(config, alone=True)
-            return _open_checked(opened.config), opened
+        log.warning("the disk has no room for the index of the store's log: it is kept in memory")
+        opened.config = evolve(config, alone=True)
+        return _open_checked(opened.config), opened
     except (apsw.CorruptError, apsw.NotADBError) as error:
         opened.set_aside = _set_aside(config.path, clock())
         log.error("store %s is damaged (%s): set aside as %s", config.path, error, opened.set_aside)

@@ -129,7 +129,9 @@ def test_half_an_upload_on_a_full_disk_does_not_keep_it_from_starting(start: Sta
     until(lambda: service.call("POST", "/v1/memories", {"text": "after"}).status in {200, 201}, "there is room again")
     service.stop()
     service.start()
-    until(lambda: service.remember("after") and not counted(small_disk, "items WHERE space = 0"), "it is tidied up")
+    until(
+        lambda: bool(service.remember("after")) and not counted(small_disk, "items WHERE space = 0"), "it is tidied up"
+    )
     assert counted(small_disk, "documents") == 0
     assert service.listed()
 

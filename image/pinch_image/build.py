@@ -24,6 +24,8 @@ from .failure import ImageError
 HERE = Path(__file__).resolve().parent.parent
 # What decides the content of an image, beside the definition itself.
 BUILDER = ("bootstrap.py", "build.py", "chroot.py", "definition.py", "disk.py", "finish.py")
+# Folders of a build while it runs.
+TREE, TOOLBOX = "tree", "toolbox"
 # Tree, archives, disk and toolbox of one build, and some room.
 NEEDED_BYTES = 4 * 2**30
 
@@ -62,6 +64,10 @@ def ensure_image(name: str, rebuild: bool = False) -> Path:
             _build(definition, toolbox, folder.name, partial)
         except OSError as error:
             raise ImageError(f"Building the image failed: {error}; see {partial / 'build.log'}.") from error
+        finally:
+            # Of a build that failed only the log is kept: the rest is a gigabyte.
+            for name_of_part in (TREE, TOOLBOX):
+                shutil.rmtree(partial / name_of_part, ignore_errors=True)
         # A rebuilt image replaces one that boards may be running on: their open file stays theirs.
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
@@ -70,11 +76,11 @@ def ensure_image(name: str, rebuild: bool = False) -> Path:
 
 def _build(definition: Definition, toolbox: Toolbox, key: str, work: Path) -> None:
     started = time.monotonic()
-    tree, log = work / "tree", work / "build.log"
+    tree, log = work / TREE, work / "build.log"
     native = host.native_architecture()
     kept = work.parent / "archives"
     kept.mkdir(exist_ok=True)
-    chroot = Chroot(tree, work / "toolbox", native, log)
+    chroot = Chroot(tree, work / TOOLBOX, native, log)
     _step("toolbox", lambda: bootstrap.make_toolbox(definition, toolbox, native, chroot.toolbox, log))
     _step("packages", lambda: bootstrap.download_packages(definition, tree, kept, log))
     used = {path.name for path in (tree / bootstrap.ARCHIVES).glob("*.deb")}
@@ -91,8 +97,6 @@ def _build(definition: Definition, toolbox: Toolbox, key: str, work: Path) -> No
     chroot.close_for_native()
     packages = bootstrap.package_versions(tree)
     _step("disk", lambda: disk.write_disk(chroot, definition, key, work))
-    shutil.rmtree(tree)
-    shutil.rmtree(chroot.toolbox)
     for archive in kept.glob("*.deb"):
         if archive.name not in used:
             archive.unlink()

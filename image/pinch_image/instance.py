@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from . import access, disk, qmp
 from .access import Access
@@ -34,6 +35,13 @@ class Run:
     image: str
 
 
+def _identity(image: Path) -> str | None:
+    try:
+        return str(disk.read_manifest(image)["files"][disk.DISK]["sha256"])
+    except OSError:
+        return None
+
+
 class Instance:
     """A board whose everything is in one folder, so that another folder is another board."""
 
@@ -44,6 +52,7 @@ class Instance:
         self._card = self.folder / "card.qcow2"
         self._qmp = self.folder / "qmp"
         self._record = self.folder / "run.json"
+        self._origin = self.folder / "card.json"
         self._log = self.folder / "qemu.log"
 
     def up(self, image: Path, offline: bool, fresh: bool, limit_s: float, append: str = "") -> dict[str, object]:
@@ -142,17 +151,25 @@ class Instance:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise ImageError(f"qemu-img could not make a card over {base}: {done.stderr.strip()}")
+        origin = {"image": str(image), "sha256": _identity(image)}
+        self._origin.write_text(json.dumps(origin), encoding="utf-8")
         partial.rename(self._card)
-        (self.folder / "image").unlink(missing_ok=True)
-        (self.folder / "image").symlink_to(image)
+
+    def _image(self) -> Path:
+        """Return the image that the card was made over; over any other its blocks would make no sense."""
+        origin = self._read(self._origin)
+        image = Path(origin["image"])
+        if _identity(image) != origin["sha256"]:
+            raise ImageError(
+                f"The image that {self.board.name}'s card was made over, {image}, is gone or was built anew: "
+                "start with a new card, up --fresh."
+            )
+        return image
 
     def _start(self, offline: bool, append: str) -> Run:
         credentials = self.folder / "credentials"
         credentials.write_text(key_credential(access.USER, access.make_key(self._key)), encoding="ascii")
-        # The card stays with the image it was made over, even if a newer one has been built since.
-        image = (self.folder / "image").resolve()
-        if not (image / disk.DISK).exists():
-            raise ImageError(f"The image under this card, {image}, is gone; start over with --fresh.")
+        image = self._image()
         last = self._last()
         for _ in range(START_ATTEMPTS):
             port = access.free_port(last.port if last else None)
@@ -189,12 +206,14 @@ class Instance:
         return run if run and self._process(run).alive() else None
 
     def _last(self) -> Run | None:
+        return Run(**self._read(self._record)) if self._record.exists() else None
+
+    def _read(self, path: Path) -> dict[str, Any]:
         try:
-            return Run(**json.loads(self._record.read_text(encoding="ascii")))
-        except FileNotFoundError:
-            return None
-        except (ValueError, TypeError):
-            raise ImageError(f"{self._record} is damaged; remove {self.folder} and start over.") from None
+            kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            raise ImageError(f"{path} is damaged; remove {self.folder} and start over.") from None
+        return kept
 
     @staticmethod
     def _process(run: Run) -> Process:

@@ -214,6 +214,19 @@ def test_a_damaged_record_is_reported(tmp_path: Path) -> None:
         instance.report()
 
 
+def test_a_card_never_boots_over_another_image(tmp_path: Path) -> None:
+    image, state = tmp_path / "image", tmp_path / "zero2w"
+    image.mkdir()
+    (image / "root.raw").write_bytes(bytes(2**20))
+    manifest = {"files": {"root.raw": {"sha256": "1"}}}
+    (image / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    state.mkdir()
+    (state / "card.qcow2").touch()
+    (state / "card.json").write_text(json.dumps({"image": str(image), "sha256": "0"}), encoding="utf-8")
+    with pytest.raises(ImageError, match="start with a new card"):
+        Instance(BOARD, state).up(image, offline=True, fresh=False, limit_s=1)
+
+
 def test_the_command_line_answers_in_json_and_refuses_on_one_line(tmp_path: Path) -> None:
     done = emulator("status", "zero2w", "--json", "--state", str(tmp_path))
     assert done.returncode == 0

@@ -98,6 +98,13 @@ def damaged(snapshot: Path, _: Path) -> bytes:
     return bytes(content)
 
 
+def damaged_where_no_count_looks(snapshot: Path, _: Path) -> bytes:
+    content = bytearray(snapshot.read_bytes())
+    page = content.index(b"memory 20 of the kettle") // 4096 * 4096
+    content[page + 8 : page + 40] = b"\xff" * 32
+    return bytes(content)
+
+
 def truncated(snapshot: Path, _: Path) -> bytes:
     content = snapshot.read_bytes()
     return content[: len(content) // 2]
@@ -147,6 +154,7 @@ def impostor(snapshot: Path, folder: Path) -> bytes:
         (lambda *_: b"", "no Pinch snapshot"),
         (lambda *_: b"kettle" * 1000, "no Pinch snapshot"),
         (damaged, "damaged"),
+        (damaged_where_no_count_looks, "damaged"),
         (truncated, "damaged"),
         (newer, "has schema 999, and this release knows 1"),
         (foreign, "no Pinch snapshot"),

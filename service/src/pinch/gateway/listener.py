@@ -114,6 +114,7 @@ class Listener:
             self._server.close()
         if self._runner is not None:
             if self._runner.server is not None:
+                self._runner.server.pre_shutdown()  # idle connections close at once
                 await self._runner.server.shutdown(within_s)
             await self._runner.cleanup()
 

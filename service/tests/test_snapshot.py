@@ -168,6 +168,7 @@ def impostor(snapshot: Path, folder: Path) -> bytes:
         "empty",
         "text",
         "damaged",
+        "damaged a little",
         "truncated",
         "newer",
         "foreign",

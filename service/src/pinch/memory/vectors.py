@@ -195,9 +195,7 @@ def nearest(
     return [Near(item, similarity) for item, similarity in found]
 
 
-def similarities(
-    connection: apsw.Connection, model: ModelRow, query: Vector, items: Sequence[int]
-) -> dict[int, float]:
+def similarities(connection: apsw.Connection, model: ModelRow, query: Vector, items: Sequence[int]) -> dict[int, float]:
     """Return the cosine of each of `items` with `query`; those without a vector are left out."""
     found = connection.execute(
         "SELECT items.id, 1 - vec_distance_cosine(vec_int8(vector), vec_int8(?)) FROM json_each(?) "

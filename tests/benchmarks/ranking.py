@@ -189,7 +189,7 @@ def leave_one_out(study: Study) -> None:
     names = {asked.conversation for asked in study.asked}
     grid = [
         Weights(around=around, meaning=meaning, group=group, source=source)
-        for around, meaning, group, source in product(AROUND, (0.4, 0.5, 0.6), (0.2, 0.3, 0.4), (0.05, 0.1))
+        for around, meaning, group, source in product(AROUND, (0.4, 0.5, 0.6), (0.2, 0.3, 0.4), (0.1, 0.15))
     ]
     tried = {weights: study.shares(study.weighed(weights)) for weights in grid}
     ours = study.shares(study.weighed(Weights()))

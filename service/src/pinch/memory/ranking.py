@@ -4,7 +4,7 @@
                     x = 1 where the turn has the term, + 0.5 for each turn beside it that has it, + 0.3 two away
     keyword(other) = BM25 as FTS5 computes it
     share = 0.6 * keyword / best keyword + 0.4 * similarity / best similarity
-    score = (share + 0.3 * best share in the same thread or document + 0.1 where the query names the source) / 1.4
+    score = (share + 0.3 * best share in the same thread or document + 0.15 where the query names the source) / 1.45
 
 A turn of a conversation often answers a question whose words stand in the turn before it, so the terms around it count
 as weaker fields of it do in BM25F (Robertson, Zaragoza and Taylor 2004): added before saturation, not after.
@@ -41,7 +41,7 @@ class Weights:
     """Share of the similarity where there are both; words have the rest."""
     group: float = 0.3
     """What the best hit of a thread or document lends to the others of it."""
-    source: float = 0.1
+    source: float = 0.15
     """For a hit whose source the query names."""
 
 

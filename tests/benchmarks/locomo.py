@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -177,21 +177,24 @@ def main() -> int:
     with service(options.url, options.token) as client:
         spaces = {one.name: f"locomo-{run}-{one.name}" for one in found}
         stored = {one.name: post(client, one, spaces[one.name], captions=not options.no_captions) for one in found}
-        model = embed(client) if modes != ["keyword"] else "not asked"
-        for one in found:
-            outcomes += ask(client, one, spaces[one.name], stored[one.name], modes)
+        try:
+            model = embed(client) if modes != ["keyword"] else "not asked"
+            for one in found:
+                outcomes += ask(client, one, spaces[one.name], stored[one.name], modes)
+        finally:
             if options.url is not None:
-                forget(client, stored[one.name])
+                forget(client, stored.values())
     figures: dict[str, Any] = {"machine": machine(), "model": model, "questions": len(outcomes) // len(modes)}
     figures |= summary(outcomes, modes)
     print(json.dumps(figures, indent=2) if options.json else readable(figures, modes))
     return int("hybrid" in modes and figures["hybrid"]["recall@10"] < LEAST)
 
 
-def forget(client: Client, stored: dict[str, set[str]]) -> None:
+def forget(client: Client, stored: Iterable[dict[str, set[str]]]) -> None:
     """Take the turns out of a service that is not ours."""
-    for identity in stored:
-        client.call("DELETE", f"/v1/memories/{quote(identity)}")
+    for of_one in stored:
+        for identity in of_one:
+            client.call("DELETE", f"/v1/memories/{quote(identity)}")
 
 
 def readable(figures: dict[str, Any], modes: Sequence[str]) -> str:

@@ -42,12 +42,15 @@ verify: $(READY) ## prove the budget of the boards of INVENTORY; the report land
 	pytest tests/board tests/budget --hosts='ansible://pinch' --ansible-inventory=$(INVENTORY)
 
 test: $(READY) lint ## what CI runs: every suite but the long scenarios
-	pytest service/tests roles/models/pipeline/tests image/tests tests/roles tests/faults
+	pytest service/tests tests/roles tests/faults
+	pytest roles/models/pipeline/tests
+	pytest image/tests -m "not emulated"
 	molecule test -s default
-	molecule test -s pi4
 
-test-all: test ## that and the power cuts
+test-all: test ## that, the whole load on every tier, and the power cuts
 	pytest image/tests -m emulated
+	molecule test -s minimal
+	molecule test -s pi4
 	molecule test -s faults
 
 image-base: $(READY) ## build the base image of the emulated boards

@@ -167,6 +167,7 @@ class Service:
         context.embedder.start()
         await context.indexer.start()
         await self.listener.start(application(context))
+        allocator.give_back()
         context.ledger.settle_runtime()
         self.supervision.ready()
         self.supervision.status(f"tier {context.tier.name}, listening on {self.listener.address}")

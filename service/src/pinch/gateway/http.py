@@ -60,9 +60,7 @@ async def _measured(request: web.Request, handler: Handler) -> web.StreamRespons
     response = await handler(request)
     resource = request.match_info.route.resource
     route = resource.canonical if resource is not None else "none"
-    metrics = context_of(request).metrics
-    metrics.requests.labels(route, str(response.status)).inc()
-    metrics.latency.labels(route).observe(time.perf_counter() - begin)
+    context_of(request).metrics.count(route, response.status, time.perf_counter() - begin)
     return response
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -77,6 +78,19 @@ class Client:
         """Ask a question and return the whole answer."""
         answer: dict[str, Any] = self.call("POST", "/v1/recall", {"query": query, **more})
         return answer
+
+    def wait_for_vectors(self, patience_s: float = 600.0) -> float:
+        """Wait until every text has its vector; return the seconds that took.
+
+        Raises:
+            TimeoutError: it took longer than `patience_s`.
+        """
+        begin = time.monotonic()
+        while self.call("GET", "/v1/sync")["embedding"]["pending"]:
+            if time.monotonic() - begin > patience_s:
+                raise TimeoutError(f"texts still wait for their vector after {patience_s:.0f} s: journalctl -u pinch")
+            time.sleep(0.5)
+        return time.monotonic() - begin
 
     def put_document(self, path: str, content: bytes, space: str = "default") -> dict[str, Any]:
         """Ingest one document."""

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 
 import testinfra
 
 from tests.appliance import PORT, TOKENS, Board
 from tests.cache import REPOSITORY
-from tests.client import Client
 
 DOCUMENT = REPOSITORY / "docs" / "integrator.md"
 PATH = "pinch/integrator.md"
 QUESTION = "What happens to an upload that is cut off half-way?"
-PATIENCE_S = 600.0
-"""Seconds that an emulated board may take to embed one document."""
 
 
 def main() -> int:
@@ -33,7 +29,7 @@ def show(board: Board) -> None:
     """Ingest, wait for the vectors, recall, and print what there is."""
     with board.service() as client:
         stored = client.put_document(PATH, DOCUMENT.read_bytes())
-        waited = wait_for_vectors(client)
+        waited = client.wait_for_vectors()
         name = board.variables["inventory_hostname"]
         say(f"\n{name}: {stored['path']} is stored in {stored['chunks']} chunks, embedded after {waited:.0f} s\n")
     say(f"{name}$ pinch recall {QUESTION!r} --k 1\n")
@@ -43,22 +39,6 @@ def show(board: Board) -> None:
     say(f"\nURL    http://127.0.0.1:{PORT} on the board; bring it here with")
     say(f"       {' '.join(board.login.ssh('-L', f'{PORT}:127.0.0.1:{PORT}'))}")
     say(f"Token  in {TOKENS} on the board: sudo pinch token show")
-
-
-def wait_for_vectors(client: Client) -> float:
-    """Wait until every text has its vector; return the seconds that took.
-
-    Raises:
-        TimeoutError: it took longer than `PATIENCE_S`.
-    """
-    begin = time.monotonic()
-    while client.call("GET", "/v1/sync")["embedding"]["pending"]:
-        if time.monotonic() - begin > PATIENCE_S:
-            raise TimeoutError(
-                f"texts still wait for their vector after {PATIENCE_S:.0f} s; look at journalctl -u pinch"
-            )
-        time.sleep(0.5)
-    return time.monotonic() - begin
 
 
 def say(text: str) -> None:

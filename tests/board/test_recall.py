@@ -33,6 +33,7 @@ def service(board: Board) -> Iterator[Client]:
         _clear(client)
         texts = [{"text": text, "space": SPACE} for text in MEMORIES]
         assert len(client.call("POST", "/v1/memories", {"memories": texts})["ids"]) == len(MEMORIES)
+        client.wait_for_vectors()
         yield client
         _clear(client)
 

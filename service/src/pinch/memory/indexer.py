@@ -36,6 +36,8 @@ class Indexer:
     """Vectors stored since the start."""
     trouble: str = ""
     """Why the last attempt failed; empty again when one goes well."""
+    _vanished: bool = False
+    """Whether texts went since the cache of vectors was trimmed last."""
     _wake: asyncio.Event = field(factory=asyncio.Event)
     _task: asyncio.Task[None] | None = None
 
@@ -98,7 +100,7 @@ class Indexer:
 
     async def _turn(self, model: ModelRow) -> bool:
         while await self.store.writer.run(vectors.forget_vanished):
-            pass
+            self._vanished = True
         batch = await self.store.readers.run(lambda connection: vectors.next_pending(connection, BATCH))
         if not batch:
             return False
@@ -114,8 +116,11 @@ class Indexer:
         return await self.embedder.document(pending.text)
 
     async def _finish(self, model: ModelRow) -> None:
+        vanished, self._vanished = self._vanished, False
+
         def settle(connection: apsw.Connection) -> ModelRow:
-            vectors.forget_unused(connection, UNUSED_KEPT)
+            if vanished:  # reads every vector there is, so not after each memory
+                vectors.forget_unused(connection, UNUSED_KEPT)
             complete = not model.active and not vectors.pending_count(connection)
             return vectors.promote(connection, model) if complete else model
 

@@ -89,8 +89,6 @@ class Upload:
     now: int
     chunker: Chunker
     origin: Origin | None = None
-    waiting_bytes: int = 0
-    """Bytes of chunks held here, for the ledger."""
     _decoder: codecs.IncrementalDecoder = field(factory=codecs.getincrementaldecoder("utf-8"))
     _hash: hashlib._Hash = field(factory=hashlib.sha256)
     _bytes: int = 0
@@ -114,7 +112,7 @@ class Upload:
     async def finish(self) -> Stored:
         """Store the rest and let the document take its place."""
         self._take(self._decode(b"", final=True), last=True)
-        return await self.writer.run(self._complete, self.waiting_bytes)
+        return await self.writer.run(self._complete, self._cost())
 
     async def abandon(self) -> None:
         """Drop what was stored of it; the version before stays."""
@@ -129,11 +127,10 @@ class Upload:
     async def _store(self, batch: Sequence[Chunk]) -> None:
         _leave_room(self.writer.path.parent)
         self._row = await self.writer.run(
-            lambda connection: self._append(connection, batch, self._stored), self.waiting_bytes
+            lambda connection: self._append(connection, batch, self._stored), self._cost()
         )
         self._stored += len(batch)
         del self._waiting[: len(batch)]
-        self._weigh()
 
     def _decode(self, data: bytes, *, final: bool) -> str:
         try:
@@ -154,10 +151,10 @@ class Upload:
         self._waiting.extend(self.chunker.feed(text))
         if last:
             self._waiting.extend(self.chunker.finish())
-        self._weigh()
 
-    def _weigh(self) -> None:
-        self.waiting_bytes = sum(len(chunk.text.encode()) for chunk in self._waiting)
+    def _cost(self) -> int:
+        """Return the bytes of the chunks held here, for the ledger."""
+        return sum(len(chunk.text.encode()) for chunk in self._waiting)
 
     def _append(self, connection: apsw.Connection, batch: Sequence[Chunk], first: int) -> int:
         row = self._row

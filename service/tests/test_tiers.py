@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import attrs
 import pytest
 from pinch.app import choose_tier
 from pinch.settings import Settings
@@ -60,7 +59,7 @@ def test_a_model_is_not_promised_to_32_bit_arm() -> None:
 
 
 def test_accounts_beyond_the_budget_of_a_tier_are_named() -> None:
-    tier = attrs.evolve(TABLE.named("minimal"), accounts={"runtime": 40_000, "sqlite": 4096})
+    tier = TABLE.named("minimal")._replace(accounts={"runtime": 40_000, "sqlite": 4096})
     assert "runtime 40000 KiB + sqlite 4096 KiB" in str(fits(tier, Machine(GIBIBYTE, "aarch64")))
 
 

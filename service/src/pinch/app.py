@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import apsw
-from attrs import define
 
 from pinch.budget import allocator
 from pinch.budget.ledger import Ledger, OverBudget
@@ -78,14 +77,14 @@ def _distinct(folders: list[str]) -> list[Path]:
     return [Path(folder) for folder in folders]
 
 
-@define(eq=False)
 class Service:
     """All parts, joined. Texts go gateway → store → indexer → vectors; queries come back through recall."""
 
-    context: Context
-    supervision: Supervision
-    listener: Listener
-    _check: asyncio.Task[None] | None = None
+    def __init__(self, context: Context, supervision: Supervision, listener: Listener) -> None:
+        self.context = context
+        self.supervision = supervision
+        self.listener = listener
+        self._check: asyncio.Task[None] | None = None
 
     @classmethod
     def build(cls, settings: Settings, tier: Tier) -> Service:

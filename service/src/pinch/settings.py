@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
 from attrs import Attribute, field, fields, frozen, has
 
@@ -107,8 +106,7 @@ class Settings:
     gateway: GatewaySettings = field(factory=GatewaySettings)
 
 
-@frozen
-class Declared:
+class Declared(NamedTuple):
     """One setting as the documentation lists it."""
 
     key: str
@@ -237,5 +235,7 @@ def _check(attribute: Attribute[Any], kind: Any, value: Any, key: str) -> Any:
 
 
 def _nearest(name: str, known: Mapping[str, Any] | tuple[str, ...]) -> str:
+    import difflib  # a start without mistakes does without it
+
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f"; did you mean {close[0]}?" if close else ""

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 
-from attrs import define, field
 from sdnotify import SystemdNotifier
 
 from pinch.errors import PinchError, StoreDamaged
@@ -22,15 +21,15 @@ def _no_work(_: object) -> None:
     return None
 
 
-@define(eq=False)
 class Supervision:
     """The line to the service manager; silent where there is none."""
 
-    store: Store
-    period_s: float
-    """Seconds within which systemd wants a sign of life; 0 where it does not."""
-    _notifier: SystemdNotifier = field(factory=SystemdNotifier)
-    _task: asyncio.Task[None] | None = None
+    def __init__(self, store: Store, period_s: float) -> None:
+        self.store = store
+        self.period_s = period_s
+        """Seconds within which systemd wants a sign of life; 0 where it does not."""
+        self._notifier = SystemdNotifier()
+        self._task: asyncio.Task[None] | None = None
 
     @classmethod
     def from_environment(cls, store: Store) -> Supervision:

@@ -6,10 +6,8 @@ import platform
 import struct
 import tomllib
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
-
-from attrs import field, frozen
+from typing import NamedTuple
 
 MEBIBYTE = 1024 * 1024
 KIBIBYTE = 1024
@@ -19,8 +17,7 @@ class TierError(ValueError):
     """A tier that is unknown, or that this machine cannot hold."""
 
 
-@frozen
-class Machine:
+class Machine(NamedTuple):
     """What tier detection looks at."""
 
     mem_total: int
@@ -38,8 +35,7 @@ class Machine:
         )
 
 
-@frozen
-class Tier:
+class Tier(NamedTuple):
     """One row of `tiers.toml`; sizes are in the unit their name says."""
 
     name: str
@@ -75,12 +71,11 @@ class Tier:
         return int(str(self.host["reserve_mb"])) * MEBIBYTE
 
 
-@frozen
-class TierTable:
+class TierTable(NamedTuple):
     """All tiers, smallest first."""
 
     nominal_mb: tuple[int, ...]
-    tiers: Mapping[str, Tier] = field(factory=dict)
+    tiers: Mapping[str, Tier]
 
     def named(self, name: str) -> Tier:
         """Return the tier called `name`.
@@ -140,7 +135,7 @@ def fits(tier: Tier, machine: Machine) -> str | None:
 def load_tiers(text: str | None = None) -> TierTable:
     """Read the table that ships with the package, or `text` in its place (TOML)."""
     if text is None:
-        text = resources.files("pinch").joinpath("tiers.toml").read_text("utf-8")
+        text = Path(__file__).with_name("tiers.toml").read_text("utf-8")
     raw = tomllib.loads(text)
     tiers = {name: Tier(name=name, **row) for name, row in raw["tiers"].items()}
     return TierTable(nominal_mb=tuple(raw["nominal_mb"]), tiers=tiers)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-
-from attrs import define, field, frozen
+from typing import NamedTuple
 
 from pinch.budget.sampling import Sample, sample
 from pinch.tiers import KIBIBYTE
@@ -19,8 +18,7 @@ def nothing() -> int:
     return 0
 
 
-@define
-class Account:
+class Account(NamedTuple):
     """A named part of the budget."""
 
     name: str
@@ -32,8 +30,7 @@ class Account:
     """Give up what can be made again; returns the bytes it expects back."""
 
 
-@frozen
-class Statement:
+class Statement(NamedTuple):
     """One reading of the whole ledger; everything in bytes."""
 
     tier: str
@@ -48,16 +45,16 @@ class Statement:
         return self.sample.anonymous_bytes - sum(used for _, _, used in self.accounts)
 
 
-@define
 class Ledger:
     """The set of accounts."""
 
-    tier: str
-    budget_bytes: int
-    limits: Mapping[str, int]
-    """Limit of each account there may be, bytes."""
-    accounts: dict[str, Account] = field(factory=dict)
-    _taken: int = 0
+    def __init__(self, tier: str, budget_bytes: int, limits: Mapping[str, int]) -> None:
+        self.tier = tier
+        self.budget_bytes = budget_bytes
+        self.limits = limits
+        """Limit of each account there may be, bytes."""
+        self.accounts: dict[str, Account] = {}
+        self._taken = 0
 
     @classmethod
     def checked(cls, tier: str, budget_mb: int, accounts_kb: Mapping[str, int]) -> Ledger:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-
-from attrs import frozen
+from typing import NamedTuple
 
 CGROUP_ROOT = Path("/sys/fs/cgroup")
 
 
-@frozen
-class Cgroup:
+class Cgroup(NamedTuple):
     """Memory files of this process's cgroup (version 2); bytes, None where there is no limit."""
 
     current_bytes: int
@@ -21,8 +19,7 @@ class Cgroup:
     """Processes of the cgroup that the kernel has killed for memory."""
 
 
-@frozen
-class Sample:
+class Sample(NamedTuple):
     """One reading; bytes."""
 
     rss_bytes: int

@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from attrs import evolve
-
 from pinch.cli.command import accept_json
 from pinch.cli.context import Context
 from pinch.cli.errors import CommandError, Exit
@@ -31,7 +29,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
         given["bits"] = 32 if args.machine.startswith(("armv", "i386", "i686")) else 64
     changes = {name: value for name, value in given.items() if value is not None}
     local = this_machine(Path("/proc/meminfo"))
-    machine = evolve(local, **changes)
+    machine = local._replace(**changes)
     # What an operator pinned here says nothing about another machine.
     pinned = None if changes or context.settings.tier == "auto" else table.named(context.settings.tier)
     detected = table.detect(machine)

@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 
 from aiohttp import web
-from attrs import define, field
 
 from pinch.budget.ledger import Ledger
 from pinch.gateway.keeper import TokenKeeper
@@ -21,26 +20,41 @@ from pinch.settings import Settings
 from pinch.tiers import Tier
 
 
-@define(eq=False)
 class Context:
     """The parts of a running service."""
 
-    settings: Settings
-    tier: Tier
-    ledger: Ledger
-    store: Store
-    embedder: Embedder
-    indexer: Indexer
-    recall: Recall
-    sync: FolderSync
-    tokens: TokenKeeper
-    in_flight: InFlight
-    max_body: int
-    """Bytes of the largest JSON body."""
-    metrics: Metrics
-    waiting_for: set[str] = field(factory=set)
-    """What has to happen before the service is ready."""
-    snapshot_under_way: bool = False
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        tier: Tier,
+        ledger: Ledger,
+        store: Store,
+        embedder: Embedder,
+        indexer: Indexer,
+        recall: Recall,
+        sync: FolderSync,
+        tokens: TokenKeeper,
+        in_flight: InFlight,
+        max_body: int,
+        metrics: Metrics,
+    ) -> None:
+        self.settings = settings
+        self.tier = tier
+        self.ledger = ledger
+        self.store = store
+        self.embedder = embedder
+        self.indexer = indexer
+        self.recall = recall
+        self.sync = sync
+        self.tokens = tokens
+        self.in_flight = in_flight
+        self.max_body = max_body
+        """Bytes of the largest JSON body."""
+        self.metrics = metrics
+        self.waiting_for: set[str] = set()
+        """What has to happen before the service is ready."""
+        self.snapshot_under_way = False
 
     @property
     def state_dir(self) -> Path:

@@ -56,7 +56,7 @@ async def put(request: web.Request) -> web.Response:
             ) from None
         raise
     context.indexer.wake()
-    answer = {**attrs.asdict(stored.document), "created": stored.created, "changed": stored.changed}
+    answer = {**stored.document._asdict(), "created": stored.created, "changed": stored.changed}
     return respond(answer, status=201 if stored.created else 200)
 
 
@@ -64,7 +64,7 @@ async def show(request: web.Request) -> web.Response:
     """Return what is known of one document."""
     space, path = _place(request)
     document = await context_of(request).store.readers.run(lambda connection: documents.get(connection, space, path))
-    return respond(attrs.asdict(document))
+    return respond(document._asdict())
 
 
 async def remove(request: web.Request) -> web.Response:
@@ -84,7 +84,7 @@ async def listing(request: web.Request) -> web.Response:
     page, following = await context_of(request).store.readers.run(
         lambda connection: documents.listing(connection, space=space, prefix=prefix, limit=limit, cursor=cursor)
     )
-    return respond({"documents": [attrs.asdict(document) for document in page], "cursor": following})
+    return respond({"documents": [document._asdict() for document in page], "cursor": following})
 
 
 async def start_sync(request: web.Request) -> web.Response:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from aiohttp import web
-from attrs import frozen
 
 from pinch import errors
 from pinch.gateway.answers import respond
@@ -28,8 +28,7 @@ class MethodNotAllowed(errors.PinchError):
     """The path exists, the method on it does not."""
 
 
-@frozen
-class Answer:
+class Answer(NamedTuple):
     """How one kind of error is told."""
 
     status: int

@@ -7,8 +7,6 @@ import time
 from datetime import datetime
 from pathlib import Path
 
-from attrs import define
-
 from pinch.gateway.tokens import Tokens, TokensError, create_tokens_file, load_tokens
 
 log = logging.getLogger(__name__)
@@ -17,14 +15,14 @@ LOOK_S = 1.0
 """Seconds between two looks at the file's time."""
 
 
-@define(eq=False)
 class TokenKeeper:
     """The valid tokens. A file that has become unusable changes nothing: the tokens before stay."""
 
-    path: Path
-    _tokens: Tokens | None = None
-    _seen: tuple[int, int] = (0, 0)
-    _looked: float = 0.0
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._tokens: Tokens | None = None
+        self._seen: tuple[int, int] = (0, 0)
+        self._looked = 0.0
 
     def load(self, *, create: bool = False) -> None:
         """Read the file, making it with a first token where there is none.

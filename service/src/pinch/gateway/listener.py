@@ -8,7 +8,6 @@ import json
 import ssl
 
 from aiohttp import web
-from attrs import define
 
 from pinch.gateway.connection import Connection
 from pinch.settings import GatewaySettings
@@ -61,17 +60,17 @@ class _Refusal(asyncio.Protocol):
         transport.close()
 
 
-@define(eq=False)
 class Listener:
     """One socket and the connections it took."""
 
-    listen: str
-    settings: GatewaySettings
-    limit: int
-    """Connections that may be open at once."""
-    address: str = ""
-    _runner: web.AppRunner | None = None
-    _server: asyncio.Server | None = None
+    def __init__(self, listen: str, settings: GatewaySettings, limit: int) -> None:
+        self.listen = listen
+        self.settings = settings
+        self.limit = limit
+        """Connections that may be open at once."""
+        self.address = ""
+        self._runner: web.AppRunner | None = None
+        self._server: asyncio.Server | None = None
 
     @property
     def open_connections(self) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import attrs
 from aiohttp import web
 
 from pinch.gateway.answers import respond
@@ -43,7 +42,7 @@ async def create(request: web.Request) -> web.Response:
     if batch:
         return respond({"ids": [one.id for one in stored]}, status=201)
     (one,) = stored
-    return respond(attrs.asdict(one), status=201 if one.created else 200)
+    return respond(one._asdict(), status=201 if one.created else 200)
 
 
 async def listing(request: web.Request) -> web.Response:
@@ -55,7 +54,7 @@ async def listing(request: web.Request) -> web.Response:
         lambda connection: memories.listing(connection, space=space, tag=tag, limit=limit, cursor=cursor)
     )
     with context.in_flight.answering(_bytes(page)):
-        return respond({"memories": [attrs.asdict(memory) for memory in page], "cursor": following})
+        return respond({"memories": [memory._asdict() for memory in page], "cursor": following})
 
 
 async def show(request: web.Request) -> web.Response:
@@ -63,7 +62,7 @@ async def show(request: web.Request) -> web.Response:
     Query.of(request)
     public = request.match_info["id"]
     memory = await context_of(request).store.readers.run(lambda connection: memories.get(connection, public))
-    return respond(attrs.asdict(memory))
+    return respond(memory._asdict())
 
 
 async def change(request: web.Request) -> web.Response:
@@ -76,7 +75,7 @@ async def change(request: web.Request) -> web.Response:
         lambda connection: memories.change(connection, public, wanted), _cost(wanted.text)
     )
     context.indexer.wake()
-    return respond(attrs.asdict(memory))
+    return respond(memory._asdict())
 
 
 async def forget(request: web.Request) -> web.Response:
@@ -96,4 +95,5 @@ async def recall(request: web.Request) -> web.Response:
     body = structure(await read_json(request, context.max_body, context.in_flight), RecallBody).checked()
     found = await context.recall.recall(RecallRequest(body.query, body.space, body.k, tuple(body.tags), body.mode))
     with context.in_flight.answering(_bytes(found.hits)):
-        return respond(attrs.asdict(found))
+        hits = [{**hit._asdict(), "why": hit.why._asdict()} for hit in found.hits]
+        return respond({**found._asdict(), "hits": hits})

@@ -10,8 +10,6 @@ from collections.abc import Iterator
 from itertools import accumulate
 from typing import TYPE_CHECKING, cast
 
-from attrs import define, field
-
 from pinch.budget.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -22,19 +20,19 @@ LATENCY_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10
 """Upper bounds of the histogram's buckets, seconds; one more takes what is slower."""
 
 
-@define(eq=False)
 class _Latency:
-    counts: list[int] = field(factory=lambda: [0] * (len(LATENCY_BUCKETS_S) + 1))
-    total_s: float = 0.0
+    def __init__(self) -> None:
+        self.counts: list[int] = [0] * (len(LATENCY_BUCKETS_S) + 1)
+        self.total_s = 0.0
 
 
-@define(eq=False)
 class Metrics:
     """What the service counts."""
 
-    ledger: Ledger
-    _requests: dict[tuple[str, str], int] = field(factory=dict)
-    _latencies: dict[str, _Latency] = field(factory=dict)
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self._requests: dict[tuple[str, str], int] = {}
+        self._latencies: dict[str, _Latency] = {}
 
     def count(self, route: str, status: int, seconds: float) -> None:
         """Count an answered request of a route."""

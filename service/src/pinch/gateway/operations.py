@@ -6,11 +6,9 @@ import asyncio
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import resources
 from pathlib import Path
 from typing import BinaryIO
 
-import attrs
 from aiohttp import web
 
 from pinch.errors import Conflict, Invalid, StorageFull
@@ -67,7 +65,7 @@ async def budget(request: web.Request) -> web.Response:
             "anonymous_bytes": held.anonymous_bytes,
             "mapped_bytes": held.mapped_bytes,
             "unattributed_bytes": statement.unattributed_bytes,
-            "cgroup": attrs.asdict(held.cgroup) if held.cgroup else None,
+            "cgroup": held.cgroup._asdict() if held.cgroup else None,
             "pressure_signal": held.pressure_signal,
         }
     )
@@ -75,7 +73,7 @@ async def budget(request: web.Request) -> web.Response:
 
 async def openapi(request: web.Request) -> web.Response:
     """Return the OpenAPI document."""
-    text = resources.files("pinch.gateway").joinpath("openapi.json").read_text("utf-8")
+    text = Path(__file__).with_name("openapi.json").read_text("utf-8")
     return web.Response(text=text, content_type="application/json")
 
 
@@ -138,7 +136,7 @@ async def load_snapshot(request: web.Request) -> web.Response:
                 context.waiting_for.discard(LOADING)
         finally:
             path.unlink(missing_ok=True)
-    return respond(attrs.asdict(contents))
+    return respond(contents._asdict())
 
 
 @contextmanager

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
 from urllib.parse import parse_qsl
 
 from aiohttp import web
-from attrs import frozen
 
 from pinch.errors import Invalid
 from pinch.gateway.bodies import check_name
@@ -14,8 +14,7 @@ PAGE_DEFAULT = 50
 PAGE_LIMIT = 200
 
 
-@frozen
-class Query:
+class Query(NamedTuple):
     """The parameters of one request, each given at most once."""
 
     values: dict[str, str]

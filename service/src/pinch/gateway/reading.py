@@ -10,7 +10,6 @@ from itertools import islice
 from typing import Any, NoReturn
 
 from aiohttp import web
-from attrs import define
 
 from pinch.errors import Busy, Invalid, TooLarge
 from pinch.gateway.bodies import BATCH_LIMIT
@@ -27,12 +26,12 @@ ANSWER_FACTOR = 3
 _MARK = re.compile(rb'[,\[{]|"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 
 
-@define
 class InFlight:
     """Bytes of request bodies that are in memory at this moment, all connections together."""
 
-    limit: int
-    used: int = 0
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.used = 0
 
     def take(self, size: int, own: int) -> None:
         """Book `size` more bytes for a body that has `own` booked; one that is alone always passes.

@@ -11,8 +11,6 @@ from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from attrs import field, frozen
-
 from pinch.gateway.tokens_file import (
     FIRST_NAME,
     Entry,
@@ -36,11 +34,11 @@ __all__ = [
 ]
 
 
-@frozen
 class Tokens:
     """Digests of the tokens that open the service; the tokens themselves are not kept."""
 
-    _digests: tuple[tuple[bytes, str, datetime | None], ...] = field(repr=False)
+    def __init__(self, digests: tuple[tuple[bytes, str, datetime | None], ...]) -> None:
+        self._digests = digests
 
     def match(self, presented: str, now: datetime) -> str | None:
         """Return the name of the token equal to `presented`, or None.

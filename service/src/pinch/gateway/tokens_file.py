@@ -12,6 +12,7 @@ import secrets
 import stat
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 from attrs import evolve, field, frozen
 
@@ -59,8 +60,7 @@ class Entry:
         return f"{self.name} {self.token}{until}"
 
 
-@frozen
-class TokensFile:
+class TokensFile(NamedTuple):
     """The file's lines in order: an `Entry`, or a comment or blank line as it stands."""
 
     lines: tuple[Entry | str, ...] = ()

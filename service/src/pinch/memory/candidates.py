@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import apsw
-from attrs import frozen
 
 from pinch.memory import ranking
 from pinch.memory.query import Query, quoted
@@ -30,8 +29,7 @@ Similarities = Callable[[Sequence[int]], Mapping[int, float]]
 """Gives the cosine of items with the query; leaves out those without a vector."""
 
 
-@frozen
-class Scope:
+class Scope(NamedTuple):
     """Which items may be hits."""
 
     space: int | None = None
@@ -53,8 +51,7 @@ class Scope:
         return f"{clause} AND items.id IN ({self.among[0]})", (*bindings, *self.among[1])
 
 
-@frozen
-class Candidates:
+class Candidates(NamedTuple):
     """Items that may be hits, and what their order is made of."""
 
     places: list[Place]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-
-from attrs import define, field, frozen
+from typing import NamedTuple
 
 WORD = re.compile(r"[^\W_]+|[^\s]")
 WORD_PIECE = 6
 """Letters that one piece of a sub-word vocabulary covers on average in English prose."""
-IDEOGRAPHS = re.compile(r"[\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]")
+IDEOGRAPHS = r"[\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]"
+"""Compiled when the first such text comes: that takes longer than all else here."""
 LINE_LIMIT = 2048
 """Characters after which a line is cut, at a space where there is one."""
 CHARACTERS_OF_A_TOKEN = 32
@@ -30,13 +30,12 @@ def estimate_tokens(text: str) -> int:
     """
     total = 0
     for word in WORD.findall(text):
-        ideographs = len(IDEOGRAPHS.findall(word)) if not word.isascii() else 0
+        ideographs = len(re.findall(IDEOGRAPHS, word)) if not word.isascii() else 0
         total += ideographs + -(-(len(word) - ideographs) // WORD_PIECE)
     return total
 
 
-@frozen
-class Chunk:
+class Chunk(NamedTuple):
     """A piece of a document; lines count from 1 and include both ends."""
 
     text: str
@@ -44,8 +43,7 @@ class Chunk:
     line_last: int
 
 
-@frozen
-class _Line:
+class _Line(NamedTuple):
     text: str
     number: int
     tokens: int
@@ -57,7 +55,6 @@ class _Line:
         return not self.text.strip()
 
 
-@define
 class Chunker:
     """Feed it text, take chunks; it holds about one chunk and one line, whatever the size of the document.
 
@@ -66,17 +63,18 @@ class Chunker:
         overlap: tokens at a chunk's end that the next one repeats word for word, whole lines only.
     """
 
-    tokens: int
-    overlap: int
-    _rest: str = ""
-    _lines: list[_Line] = field(factory=list)
-    _size: int = 0
-    _fresh: bool = False
-    """Whether `_lines` holds a line that no chunk has yet."""
-    _number: int = 1
-    _within_line: bool = False
-    """Whether the next piece goes on with a line that was too long to be one."""
-    _fence: str = ""
+    def __init__(self, tokens: int, overlap: int) -> None:
+        self.tokens = tokens
+        self.overlap = overlap
+        self._rest = ""
+        self._lines: list[_Line] = []
+        self._size = 0
+        self._fresh = False
+        """Whether `_lines` holds a line that no chunk has yet."""
+        self._number = 1
+        self._within_line = False
+        """Whether the next piece goes on with a line that was too long to be one."""
+        self._fence = ""
 
     def feed(self, text: str) -> Iterator[Chunk]:
         """Take more of the document; yield the chunks that are complete."""

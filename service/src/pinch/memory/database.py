@@ -8,17 +8,16 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from importlib import resources
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import apsw
-from attrs import define, evolve, frozen
 
 from pinch.errors import Busy, PinchError, StorageFull, StoreDamaged, StoreUnusable
 
 log = logging.getLogger(__name__)
 
+SCHEMA = Path(__file__).with_name("schema.sql")
 SCHEMA_VERSION = 1
 APPLICATION_ID = 0x50696E63
 """`Pinc` in ASCII, in the file's header: tells our stores and snapshots from other SQLite files."""
@@ -29,8 +28,7 @@ T = TypeVar("T")
 Job = Callable[[apsw.Connection], T]
 
 
-@frozen
-class DatabaseConfig:
+class DatabaseConfig(NamedTuple):
     """How the file is opened."""
 
     path: Path
@@ -48,8 +46,7 @@ class DatabaseConfig:
     """Whether the index of the log lives in memory, and not in a file: other programs cannot read along then."""
 
 
-@define
-class Opened:
+class Opened(NamedTuple):
     """What opening the store found."""
 
     config: DatabaseConfig
@@ -161,17 +158,16 @@ def open_store(config: DatabaseConfig, clock: Callable[[], float] = time.time) -
     """
     apsw.soft_heap_limit(config.heap_bytes * 3 // 4)
     apsw.hard_heap_limit(config.heap_bytes)
-    opened = Opened(config)
     try:
         with suppress(apsw.IOError):
-            return _open_checked(config), opened
+            return _open_checked(config), Opened(config)
         log.warning("the disk has no room for the index of the store's log: it is kept in memory")
-        opened.config = evolve(config, alone=True)
-        return _open_checked(opened.config), opened
+        alone = config._replace(alone=True)
+        return _open_checked(alone), Opened(alone)
     except (apsw.CorruptError, apsw.NotADBError) as error:
-        opened.set_aside = _set_aside(config.path, clock())
-        log.error("store %s is damaged (%s): set aside as %s", config.path, error, opened.set_aside)
-        return _open_checked(config), opened
+        set_aside = _set_aside(config.path, clock())
+        log.error("store %s is damaged (%s): set aside as %s", config.path, error, set_aside)
+        return _open_checked(config), Opened(config, set_aside)
     except apsw.Error as error:
         raise translate(error) from error
 
@@ -209,7 +205,7 @@ def _open_checked(config: DatabaseConfig) -> apsw.Connection:
 def create(connection: apsw.Connection) -> None:
     """Make an empty store of the present schema."""
     with connection:
-        connection.execute(resources.files("pinch.memory").joinpath("schema.sql").read_text("utf-8"))
+        connection.execute(SCHEMA.read_text("utf-8"))
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION}")
 
 

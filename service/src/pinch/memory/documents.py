@@ -10,10 +10,9 @@ import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 import apsw
-from attrs import define, field, frozen
 
 from pinch.errors import Invalid, NotFound, PinchError, StorageFull
 from pinch.memory import rows
@@ -32,8 +31,7 @@ PATH_LIMIT = 1024
 """Longest document path, bytes."""
 
 
-@define
-class Document:
+class Document(NamedTuple):
     """A stored document."""
 
     path: str
@@ -44,8 +42,7 @@ class Document:
     at: str
 
 
-@frozen
-class Stored:
+class Stored(NamedTuple):
     """What became of an upload."""
 
     document: Document
@@ -53,8 +50,7 @@ class Stored:
     changed: bool
 
 
-@frozen
-class Origin:
+class Origin(NamedTuple):
     """Where a synced document was read: its folder, and the file's time in nanoseconds."""
 
     folder: str
@@ -79,22 +75,31 @@ def check_path(path: str) -> str:
     return str(PurePosixPath(path))
 
 
-@define
 class Upload:
     """One document on its way in; feed it bytes, then finish or abandon it."""
 
-    writer: Writer
-    space: str
-    path: str
-    now: int
-    chunker: Chunker
-    origin: Origin | None = None
-    _decoder: codecs.IncrementalDecoder = field(factory=codecs.getincrementaldecoder("utf-8"))
-    _hash: hashlib._Hash = field(factory=hashlib.sha256)
-    _bytes: int = 0
-    _waiting: list[Chunk] = field(factory=list)
-    _row: int | None = None
-    _stored: int = 0
+    def __init__(
+        self,
+        writer: Writer,
+        space: str,
+        path: str,
+        now: int,
+        chunker: Chunker,
+        *,
+        origin: Origin | None = None,
+    ) -> None:
+        self.writer = writer
+        self.space = space
+        self.path = path
+        self.now = now
+        self.chunker = chunker
+        self.origin = origin
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
+        self._hash = hashlib.sha256()
+        self._bytes = 0
+        self._waiting: list[Chunk] = []
+        self._row: int | None = None
+        self._stored = 0
 
     async def feed(self, data: bytes) -> None:
         """Take the next bytes; store what makes a full batch.

@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from attrs import define, field
 from cachetools import LRUCache
 
 from pinch.budget.allocator import give_back, trim
@@ -31,7 +30,6 @@ ENTRY_OVERHEAD = 400
 """Bytes that one cache entry costs beside its strings: two objects, a key and their places in a dict."""
 
 
-@define(eq=False)
 class Embedder:
     """The embedding model, or the reason why there is none.
 
@@ -43,24 +41,22 @@ class Embedder:
         record: file that remembers that the model was probed.
     """
 
-    folder: Path | None
-    threads: int
-    idle_unload_s: int
-    cache_bytes: int
-    record: Path
-    manifest: Manifest | None = None
-    trouble: str = ""
-    """Why semantic recall is not to be had; empty where it is."""
-    model_bytes: int = 0
-    """Anonymous memory that loading the model took."""
-    _session: Session | None = None
-    _pool: ThreadPoolExecutor | None = None
-    _cache: LRUCache[str, Vector] = field(init=False)
-    _idle: asyncio.TimerHandle | None = None
-    _loading: asyncio.Lock = field(factory=asyncio.Lock)
-
-    def __attrs_post_init__(self) -> None:
-        self._cache = LRUCache(self.cache_bytes, lambda vector: ENTRY_OVERHEAD + len(vector.int8) + len(vector.bits))
+    def __init__(self, folder: Path | None, threads: int, idle_unload_s: int, cache_bytes: int, record: Path) -> None:
+        self.folder = folder
+        self.threads = threads
+        self.idle_unload_s = idle_unload_s
+        self.cache_bytes = cache_bytes
+        self.record = record
+        self.manifest: Manifest | None = None
+        self.trouble = ""
+        """Why semantic recall is not to be had; empty where it is."""
+        self.model_bytes = 0
+        """Anonymous memory that loading the model took."""
+        self._session: Session | None = None
+        self._pool: ThreadPoolExecutor | None = None
+        self._cache: LRUCache[str, Vector] = LRUCache(cache_bytes, _entry_bytes)
+        self._idle: asyncio.TimerHandle | None = None
+        self._loading = asyncio.Lock()
 
     @property
     def loaded(self) -> bool:
@@ -174,6 +170,10 @@ class Embedder:
         if self.idle_unload_s:
             loop = asyncio.get_running_loop()
             self._idle = loop.call_later(self.idle_unload_s, lambda: loop.create_task(self.unload()))
+
+
+def _entry_bytes(vector: Vector) -> int:
+    return ENTRY_OVERHEAD + len(vector.int8) + len(vector.bits)
 
 
 def _tidy(result: T) -> T:

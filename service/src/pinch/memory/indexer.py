@@ -6,7 +6,6 @@ import asyncio
 import logging
 
 import apsw
-from attrs import define, field
 
 from pinch.errors import PinchError, StorageFull
 from pinch.memory import vectors
@@ -25,21 +24,21 @@ UNUSED_KEPT = 4096
 """Vectors of texts that are stored no more and may come back; 1.8 MB at 384 dimensions."""
 
 
-@define(eq=False)
 class Indexer:
     """Embeds what is pending, oldest first, and yields to queries between texts."""
 
-    store: Store
-    embedder: Embedder
-    model: ModelRow | None = None
-    done: int = 0
-    """Vectors stored since the start."""
-    trouble: str = ""
-    """Why the last attempt failed; empty again when one goes well."""
-    _vanished: bool = False
-    """Whether texts went since the cache of vectors was trimmed last."""
-    _wake: asyncio.Event = field(factory=asyncio.Event)
-    _task: asyncio.Task[None] | None = None
+    def __init__(self, store: Store, embedder: Embedder) -> None:
+        self.store = store
+        self.embedder = embedder
+        self.model: ModelRow | None = None
+        self.done = 0
+        """Vectors stored since the start."""
+        self.trouble = ""
+        """Why the last attempt failed; empty again when one goes well."""
+        self._vanished = False
+        """Whether texts went since the cache of vectors was trimmed last."""
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Register the model with the store and begin; on a full disk the model waits until there is room."""

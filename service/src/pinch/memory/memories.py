@@ -6,10 +6,9 @@ import base64
 import binascii
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import apsw
-from attrs import define, frozen
 
 from pinch.errors import Conflict, Invalid, NotFound
 from pinch.memory import rows
@@ -20,8 +19,7 @@ PAGE_BYTES = 256 * 1024
 """Bytes of UTF-8 that the texts of one page may have together."""
 
 
-@frozen
-class NewMemory:
+class NewMemory(NamedTuple):
     """A text to remember; `at` in milliseconds since 1970."""
 
     text: str
@@ -32,16 +30,14 @@ class NewMemory:
     at: int | None = None
 
 
-@frozen
-class Remembered:
+class Remembered(NamedTuple):
     """What became of a `NewMemory`."""
 
     id: str
     created: bool
 
 
-@define
-class Memory:
+class Memory(NamedTuple):
     """A stored memory."""
 
     id: str
@@ -54,8 +50,7 @@ class Memory:
     created_at: str
 
 
-@frozen
-class Change:
+class Change(NamedTuple):
     """What a PATCH sets; a field that is absent from `given` stays."""
 
     given: frozenset[str]

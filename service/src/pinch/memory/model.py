@@ -6,9 +6,7 @@ import json
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from attrs import define, field, frozen
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pinch.errors import PinchError
 from pinch.memory.vectors import Vector
@@ -30,8 +28,7 @@ class ModelUnusable(PinchError):
     """The model's folder is missing, incomplete or of another kind than its manifest says."""
 
 
-@frozen
-class Manifest:
+class Manifest(NamedTuple):
     """What `manifest.json` in a model's folder says."""
 
     folder: Path
@@ -85,14 +82,20 @@ def read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
-@define
 class Session:
     """A loaded model. Use it from one thread."""
 
-    manifest: Manifest
-    _session: onnxruntime.InferenceSession
-    _tokenizer: Tokenizer
-    _frame: tuple[int, int] = field(default=(0, 0))
+    def __init__(
+        self,
+        manifest: Manifest,
+        session: onnxruntime.InferenceSession,
+        tokenizer: Tokenizer,
+        frame: tuple[int, int] = (0, 0),
+    ) -> None:
+        self.manifest = manifest
+        self._session = session
+        self._tokenizer = tokenizer
+        self._frame = frame
 
     def embed(self, text: str) -> tuple[Floats, int]:
         """Return the unit vector of `text`, shape `[dimensions]`, and how many tokens it has.

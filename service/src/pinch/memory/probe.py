@@ -7,7 +7,6 @@ import json
 import platform
 import signal
 import sys
-from importlib import metadata
 from pathlib import Path
 
 from pinch.memory.model import Manifest, ModelUnusable, load_session, read_manifest
@@ -17,6 +16,8 @@ SENTENCE = "The kettle is on the left shelf."
 
 
 def _fingerprint(manifest: Manifest) -> str:
+    from importlib import metadata  # loads the mail parser and more, which a tier without a model does without
+
     return f"{manifest.sha256} onnxruntime {metadata.version('onnxruntime')} {platform.machine()} {platform.release()}"
 
 

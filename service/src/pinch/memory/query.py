@@ -15,9 +15,8 @@ from __future__ import annotations
 
 import re
 from functools import cache
-from importlib import resources
-
-from attrs import frozen
+from pathlib import Path
+from typing import NamedTuple
 
 READ_CHARACTERS = 32_768
 """Of a longer query, this much is read; a question is far shorter, a pasted page is not."""
@@ -46,19 +45,19 @@ _FOREIGN = re.compile("[^\x00-\xbf\u2000-\u206f\\s]")
 letters, private use and combining marks are none of its separators."""
 
 
-_UNSPACED = re.compile(
+_UNSPACED = (
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u2fff\u3005-\u3007\u3040-\u9fff\uac00-\ud7af\uf900-\ufaff"
     "\U00020000-\U0003ffff]+"
     "|[\u2190-\u2bff\U0001f000-\U0001faff][\u200d\ufe0f\u20e3\u2190-\u2bff\U0001f000-\U0001faff]*"
 )
 """Runs that the index has no words of: scripts without spaces (Thai, Lao, Burmese, Khmer, Chinese, Japanese; Korean,
-whose particles cling), which it takes for one long word, and symbols, most of which it drops."""
+whose particles cling), which it takes for one long word, and symbols, most of which it drops.
+Compiled when the first such query comes: that takes as long as loading this module."""
 _CONTENT = re.compile("[^\u3040-\u309f]{2,}")
 """Parts of a Japanese run that bear its sense: what is not hiragana."""
 
 
-@frozen
-class Query:
+class Query(NamedTuple):
     """A query as recall reads it."""
 
     terms: tuple[str, ...]
@@ -72,7 +71,7 @@ class Query:
 @cache
 def stop_words() -> frozenset[str]:
     """Return the words that say nothing about a text's subject, in small letters."""
-    listed = resources.files("pinch.memory").joinpath("stopwords.txt").read_text("utf-8")
+    listed = Path(__file__).with_name("stopwords.txt").read_text("utf-8")
     return frozenset(word for line in listed.splitlines() if not line.startswith("#") for word in line.split())
 
 
@@ -131,7 +130,7 @@ def _foreign(clean: str) -> list[str]:
 def _literals(clean: str) -> tuple[str, ...]:
     if clean.isascii():
         return ()
-    runs = [run for run in _UNSPACED.findall(clean) if len(run) <= LITERAL_CHARACTERS]
+    runs = [run for run in re.findall(_UNSPACED, clean) if len(run) <= LITERAL_CHARACTERS]
     return _distinct([part for run in runs for part in (run, *_CONTENT.findall(run))])[:LITERAL_LIMIT]
 
 

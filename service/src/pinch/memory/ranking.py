@@ -17,8 +17,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence, Set
-
-from attrs import frozen
+from typing import NamedTuple
 
 K1 = 1.2
 """Saturation of BM25: FTS5's own value, so that turns and chunks share a scale."""
@@ -31,8 +30,7 @@ Position = tuple[int, int]
 """A turn's thread and its place in it."""
 
 
-@frozen
-class Weights:
+class Weights(NamedTuple):
     """What counts how much, where the best keyword score and the best similarity are 1."""
 
     around: tuple[float, ...] = (0.5, 0.3)
@@ -45,8 +43,7 @@ class Weights:
     """For a hit whose source the query names."""
 
 
-@frozen
-class Place:
+class Place(NamedTuple):
     """Where an item stands."""
 
     item: int
@@ -61,8 +58,7 @@ class Place:
         return None if self.thread is None else (self.thread, self.seq)
 
 
-@frozen
-class Ranked:
+class Ranked(NamedTuple):
     """An item in the order of hits."""
 
     item: int

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 import apsw
-from attrs import define, field
 
 from pinch.errors import StoreDamaged
 from pinch.memory.database import DatabaseConfig, Job, closing, connect, translate
@@ -25,21 +24,21 @@ LOOK_STEPS = 100_000
 T = TypeVar("T")
 
 
-@define
 class Readers:
     """A small pool of reading connections, one a thread, and one more thread for what takes long."""
 
-    config: DatabaseConfig
-    condemn: Callable[[str], None]
-    """Called with the reason when a read meets corruption."""
-    closing: bool = False
-    """Whether jobs are refused, because the store closes."""
-    _pool: ThreadPoolExecutor | None = None
-    _long: ThreadPoolExecutor | None = None
-    _deadline: float = math.inf
-    """When, by the monotonic clock, reads that still run are cut."""
-    _local: threading.local = field(factory=threading.local)
-    _open: list[apsw.Connection] = field(factory=list)
+    def __init__(self, config: DatabaseConfig, condemn: Callable[[str], None]) -> None:
+        self.config = config
+        self.condemn = condemn
+        """Called with the reason when a read meets corruption."""
+        self.closing = False
+        """Whether jobs are refused, because the store closes."""
+        self._pool: ThreadPoolExecutor | None = None
+        self._long: ThreadPoolExecutor | None = None
+        self._deadline = math.inf
+        """When, by the monotonic clock, reads that still run are cut."""
+        self._local = threading.local()
+        self._open: list[apsw.Connection] = []
 
     def start(self) -> None:
         """Make the pool; a connection opens when its thread first works."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import apsw
-from attrs import define, frozen
 
 from pinch.errors import Conflict, PinchError, TooLarge
 from pinch.memory import candidates, query, rows, vectors
@@ -22,8 +22,7 @@ HITS_BYTES = 640 * 1024
 """Bytes of UTF-8 that the texts of one answer may have together: ten of the longest memories."""
 
 
-@frozen
-class RecallRequest:
+class RecallRequest(NamedTuple):
     """What to look for; `space` None looks in all of them."""
 
     query: str
@@ -33,8 +32,7 @@ class RecallRequest:
     mode: str = "hybrid"
 
 
-@define
-class Why:
+class Why(NamedTuple):
     """Why an item is a hit: its place among the hits by word and by meaning, counted from 1."""
 
     keyword_rank: int | None
@@ -42,8 +40,7 @@ class Why:
     similarity: float | None
 
 
-@define
-class Hit:
+class Hit(NamedTuple):
     """One answer to a query."""
 
     id: str
@@ -59,8 +56,7 @@ class Hit:
     why: Why
 
 
-@define
-class Recalled:
+class Recalled(NamedTuple):
     """The hits, best first, and how they were found."""
 
     hits: list[Hit]
@@ -70,15 +66,15 @@ class Recalled:
     """Whether the semantic half that was asked for is missing."""
 
 
-@define(eq=False)
 class Recall:
     """Answers queries over one store."""
 
-    store: Store
-    embedder: Embedder
-    indexer: Indexer
-    semantic: bool
-    """Whether the tier has a model at all."""
+    def __init__(self, store: Store, embedder: Embedder, indexer: Indexer, semantic: bool) -> None:
+        self.store = store
+        self.embedder = embedder
+        self.indexer = indexer
+        self.semantic = semantic
+        """Whether the tier has a model at all."""
 
     async def recall(self, request: RecallRequest) -> Recalled:
         """Return the best `k` hits.

@@ -6,10 +6,9 @@ import os
 import re
 from collections.abc import Set
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import apsw
-from attrs import define
 
 from pinch.errors import Invalid, StorageFull
 from pinch.memory.database import APPLICATION_ID, SCHEMA_VERSION, create, damage_marker, translate
@@ -17,8 +16,7 @@ from pinch.memory.database import APPLICATION_ID, SCHEMA_VERSION, create, damage
 _VECTORS = re.compile(r'CREATE VIRTUAL TABLE "?vectors_\d+"? USING vec0\b', re.ASCII)
 
 
-@define
-class Contents:
+class Contents(NamedTuple):
     """What a snapshot holds."""
 
     memories: int

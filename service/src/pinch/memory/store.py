@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import apsw
-from attrs import define, field
 
 from pinch.errors import PinchError, StorageFull, StoreDamaged
 from pinch.memory import documents, snapshot
@@ -27,17 +26,17 @@ RETRY_S = 10
 """Seconds before tidying up is tried again on a full disk."""
 
 
-@define(eq=False)
 class Store:
     """One open store. `write` returns when the effect is committed, `read` sees the last commit."""
 
-    config: DatabaseConfig
-    writer: Writer = field(init=False)
-    readers: Readers = field(init=False)
-    set_aside: Path | None = None
-    """Where the corrupt file went that the start found."""
-    _lock: int | None = None
-    _retry: asyncio.Task[None] | None = None
+    def __init__(self, config: DatabaseConfig) -> None:
+        self.config = config
+        self.writer: Writer
+        self.readers: Readers
+        self.set_aside: Path | None = None
+        """Where the corrupt file went that the start found."""
+        self._lock: int | None = None
+        self._retry: asyncio.Task[None] | None = None
 
     def open(self) -> None:
         """Take the folder and open the file.

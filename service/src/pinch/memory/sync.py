@@ -12,10 +12,10 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import apsw
-from attrs import define, field, frozen
+from attrs import define, field
 
 from pinch.errors import Conflict, Invalid, PinchError
 from pinch.memory import documents, rows
@@ -33,8 +33,7 @@ FAILURES_KEPT = 100
 """Failed files that the progress names; all are counted."""
 
 
-@frozen
-class Found:
+class Found(NamedTuple):
     """A file that belongs to a folder."""
 
     folder: Path
@@ -87,20 +86,30 @@ def walk(root: Path, patterns: Sequence[str], unreadable: Callable[[OSError], No
                 yield Found(root, target, f"{root.name}/{file.relative_to(root).as_posix()}")
 
 
-@define(eq=False)
 class FolderSync:
     """One sync at a time over the folders that the settings name."""
 
-    store: Store
-    folders: Sequence[Path]
-    patterns: Sequence[str]
-    space: str
-    chunk_tokens: int
-    chunk_overlap: int
-    changed: Callable[[], None]
-    """Called when there are new texts to embed."""
-    progress: Progress = field(factory=Progress)
-    _task: asyncio.Task[None] | None = None
+    def __init__(
+        self,
+        *,
+        store: Store,
+        folders: Sequence[Path],
+        patterns: Sequence[str],
+        space: str,
+        chunk_tokens: int,
+        chunk_overlap: int,
+        changed: Callable[[], None],
+    ) -> None:
+        self.store = store
+        self.folders = folders
+        self.patterns = patterns
+        self.space = space
+        self.chunk_tokens = chunk_tokens
+        self.chunk_overlap = chunk_overlap
+        self.changed = changed
+        """Called when there are new texts to embed."""
+        self.progress = Progress()
+        self._task: asyncio.Task[None] | None = None
 
     def start(self) -> Progress:
         """Begin a sync.
@@ -181,9 +190,8 @@ class FolderSync:
         known = await self.store.readers.run(lambda connection: _known(connection, self.space, found.path))
         if known is not None and known == (status.st_size, status.st_mtime_ns):
             return
-        upload = Upload(
-            self.store.writer, self.space, found.path, _now(), Chunker(self.chunk_tokens, self.chunk_overlap), origin
-        )
+        chunker = Chunker(self.chunk_tokens, self.chunk_overlap)
+        upload = Upload(self.store.writer, self.space, found.path, _now(), chunker, origin=origin)
         try:
             with await loop.run_in_executor(None, _open, found.file) as file:
                 while piece := await loop.run_in_executor(None, file.read, PIECE):

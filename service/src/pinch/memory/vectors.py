@@ -6,10 +6,9 @@ import json
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import apsw
-from attrs import frozen
 
 CANDIDATES = 200
 """Nearest items by sign bits that are ranked again by their 8-bit vectors."""
@@ -17,8 +16,7 @@ CHUNK_SIZE = 256
 """Rows that sqlite-vec stores together: a small space costs one such block, 14 KiB at 384 dimensions."""
 
 
-@frozen
-class ModelRow:
+class ModelRow(NamedTuple):
     """A model as the store knows it."""
 
     id: int
@@ -27,8 +25,7 @@ class ModelRow:
     """Whether recall uses its vectors; a model that is still indexing is not."""
 
 
-@frozen
-class Pending:
+class Pending(NamedTuple):
     """An item without a vector."""
 
     item: int
@@ -37,8 +34,7 @@ class Pending:
     text: str
 
 
-@frozen
-class Vector:
+class Vector(NamedTuple):
     """One text's embedding as it is stored."""
 
     int8: bytes
@@ -47,8 +43,7 @@ class Vector:
     """One bit a dimension: whether it is positive."""
 
 
-@frozen
-class Near:
+class Near(NamedTuple):
     """An item near a query; similarity is the cosine, −1 to 1."""
 
     item: int

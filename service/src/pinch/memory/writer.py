@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import apsw
-from attrs import define, field
 
 from pinch.errors import Busy, StoreDamaged
 from pinch.memory.database import Job, closing, mark_damaged, translate
@@ -28,34 +27,34 @@ Chore = Callable[[apsw.Connection], bool]
 """A piece of work that can wait; returns whether there is more of it."""
 
 
-@define
 class _Ticket:
-    job: Job[Any]
-    loop: asyncio.AbstractEventLoop
-    future: asyncio.Future[Any]
-    cost: int
-    result: Any = None
-    error: BaseException | None = None
+    def __init__(self, job: Job[Any], loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any], cost: int) -> None:
+        self.job = job
+        self.loop = loop
+        self.future = future
+        self.cost = cost
+        self.result: Any = None
+        self.error: BaseException | None = None
 
 
-@define
 class Writer:
     """The one thread that writes. Jobs that wait together share one commit; each is all or nothing."""
 
-    connection: apsw.Connection
-    path: Path
-    limit_bytes: int
-    """Most that may wait, bytes."""
-    chore: Chore
-    """What the thread does piece by piece, each in a commit of its own, while no job waits."""
-    waiting_bytes: int = 0
-    damaged: str = ""
-    closing: bool = False
-    """Whether jobs are refused, because the store closes."""
-    _delayed: bool = False
-    """Whether the chore failed, and its next failure need not be told."""
-    _queue: queue.Queue[_Ticket | None] = field(factory=lambda: queue.Queue(QUEUE_LIMIT))
-    _thread: threading.Thread | None = None
+    def __init__(self, connection: apsw.Connection, path: Path, limit_bytes: int, chore: Chore) -> None:
+        self.connection = connection
+        self.path = path
+        self.limit_bytes = limit_bytes
+        """Most that may wait, bytes."""
+        self.chore = chore
+        """What the thread does piece by piece, each in a commit of its own, while no job waits."""
+        self.waiting_bytes = 0
+        self.damaged = ""
+        self.closing = False
+        """Whether jobs are refused, because the store closes."""
+        self._delayed = False
+        """Whether the chore failed, and its next failure need not be told."""
+        self._queue: queue.Queue[_Ticket | None] = queue.Queue(QUEUE_LIMIT)
+        self._thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Start the thread."""

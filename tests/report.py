@@ -117,7 +117,8 @@ def _figure(name: str, value: object) -> Figure:
 
 
 def _short(node: str) -> str:
-    return node.rpartition("/")[2]
+    path, colons, test = node.partition("::")
+    return path.rpartition("/")[2] + colons + test.replace("[ansible://", "[")
 
 
 def _cell(text: str) -> str:

@@ -184,7 +184,6 @@ IMPORTED = {
         "attrs",
         "cattrs",
         "cachetools",
-        "psutil",
         "prometheus_client",
         "sdnotify",
         "tqdm",

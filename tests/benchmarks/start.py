@@ -9,6 +9,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from tests.benchmarks.machine import machine
@@ -34,17 +35,23 @@ def main() -> int:
         shutil.copy(corpus.snapshot, folder / "state" / "pinch.db")
         service = LocalService(folder, PINCH_TIER="minimal")
 
+        def begin() -> float:
+            moment = time.monotonic()
+            service.spawn()
+            return moment
+
         def measure() -> float:
             service.stop()
-            return first_recall(f"127.0.0.1:{service.port}", service.token, service.spawn)
+            return first_recall(f"127.0.0.1:{service.port}", service.token, begin)
 
-        found = compare(python, measure, ROUNDS)
+        found = compare(python, {"process": measure}, ROUNDS)
         service.stop()
     print(f"machine: {machine()}")
-    print(f"bare imports of {found['modules']} third-party modules: {found['imports_s']} s")
-    print(f"start to first recall over {corpus.documents} documents: {found['first_recall_s']} s")
-    print(f"ratio: {found['ratio']} (expected at most {MOST:g})")
-    return int(found["ratio"] > MOST)
+    ratio = found["process"] / found["imports"]
+    print(f"bare imports of {found['modules']} third-party modules: {found['imports']} s")
+    print(f"start to first recall over {corpus.documents} documents: {found['process']} s")
+    print(f"ratio: {ratio:.3f} (expected at most {MOST:g})")
+    return int(ratio > MOST)
 
 
 if __name__ == "__main__":

@@ -41,9 +41,13 @@ def test_keyword_recall_costs_little_more_than_its_query(
 
 
 def test_start_to_first_recall_costs_little_more_than_its_imports(board: Board, figures: Figures) -> None:
-    address = ["--address", f"127.0.0.1:{PORT}", "--tokens", TOKENS, "--packages", PACKAGES, "--unit", UNIT]
-    found = board.python(ONBOARD / "start.py", *address)
-    figures.add("bare imports of the third-party modules", found["imports_s"], "s")
-    figures.add("start to first recall, page cache warm", found["first_recall_s"], "s")
-    figures.add("start to first recall / bare imports", found["ratio"], bound=f"≤ {START_RATIO:g}")
-    assert found["ratio"] <= START_RATIO
+    found = board.python(
+        ONBOARD / "start.py",
+        *("--address", f"127.0.0.1:{PORT}", "--tokens", TOKENS, "--unit", UNIT, "--release", RELEASE, "--state", STATE),
+    )
+    figures.add("bare imports of the third-party modules", found["imports"], "s")
+    figures.add("start to first recall, page cache warm", found["process"], "s")
+    figures.add("start of the unit, its sandbox included, to first recall", found["unit"], "s")
+    ratio = found["process"] / found["imports"]
+    figures.add("start to first recall / bare imports", ratio, bound=f"≤ {START_RATIO:g}")
+    assert ratio <= START_RATIO

@@ -40,6 +40,8 @@ CONNECTION_BYTES = 24 * KIBIBYTE
 """What an open connection holds in aiohttp's buffers and objects."""
 STOP_S = 3
 """Seconds that requests have to end after SIGTERM; those that then are cut have as long again to clear up."""
+SETTLE_S = 1
+"""Seconds after the start at which what it left behind is cleared away: those who waited for it are answered first."""
 
 
 def choose_tier(settings: Settings, table: TierTable) -> Tier:
@@ -166,14 +168,17 @@ class Service:
         context.embedder.start()
         await context.indexer.start()
         await self.listener.start(application(context))
-        allocator.give_back()
-        context.ledger.settle_runtime()
         self.supervision.ready()
         self.supervision.status(f"tier {context.tier.name}, listening on {self.listener.address}")
         log.info("tier %s, listening on %s, tokens in %s", context.tier.name, self.listener.url, context.tokens.path)
+        asyncio.get_running_loop().call_later(SETTLE_S, self._settle)
         if not clean:
             log.warning("the last run did not end cleanly: checking the store")
             self._check = asyncio.create_task(context.store.check(), name="pinch-check")
+
+    def _settle(self) -> None:
+        allocator.started()
+        self.context.ledger.settle_runtime()
 
     async def stop(self) -> None:
         """Finish what was acknowledged, close the store."""

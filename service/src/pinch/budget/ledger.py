@@ -54,7 +54,6 @@ class Ledger:
         self.limits = limits
         """Limit of each account there may be, bytes."""
         self.accounts: dict[str, Account] = {}
-        self._taken = 0
 
     @classmethod
     def checked(cls, tier: str, budget_mb: int, accounts_kb: Mapping[str, int]) -> Ledger:
@@ -89,10 +88,12 @@ class Ledger:
     def settle_runtime(self) -> None:
         """Book what the process holds now, and no other account claims, as the runtime's."""
         others = sum(account.used() for account in self.accounts.values())
-        self._taken = max(0, sample().anonymous_bytes - others)
-        self.open("runtime", lambda: self._taken)
+        taken = max(0, sample().anonymous_bytes - others)
+        self.open("runtime", lambda: taken)
 
     def statement(self) -> Statement:
         """Read every account and the kernel."""
+        if "runtime" not in self.accounts:
+            self.settle_runtime()
         rows = tuple((name, account.limit, account.used()) for name, account in self.accounts.items())
         return Statement(self.tier, self.budget_bytes, rows, sample())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 
 from pinch.cli.command import accept_json
 from pinch.cli.context import Context
@@ -21,6 +22,8 @@ def run(args: argparse.Namespace, context: Context) -> int:
         settings = context.settings
     except SettingsError as error:
         raise CommandError(str(error), exit_status=Exit.CONFIG) from None
+    # What modules build stays, so a collection while they load frees nothing: on a board it took a tenth of the start.
+    gc.disable()
     from pinch.app import run as serve
 
     return serve(settings)

@@ -100,7 +100,8 @@ def compile_bytecode(library: Path) -> None:
         ReleaseTreeError: a module does not compile, or the disk is full.
     """
     command = [
-        sys.executable, "-X", "no_debug_ranges", "-m", "compileall", "-q", "-j", "0", "--invalidation-mode", "unchecked-hash", str(library),
+        sys.executable, "-X", "no_debug_ranges", "-m", "compileall", "-q", "-j", "0",
+        "--invalidation-mode", "unchecked-hash", str(library),
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 import platform
 import re
 from collections.abc import Callable, Iterator
@@ -36,12 +37,16 @@ class Figures:
 
         Args:
             name: what was measured.
-            value: the number, or a word where there is none.
+            value: the number, infinite where it never came to be measured, or a word.
             unit: such as `MB` or `ms`.
             bound: what it is held against, as a reader would write it: `≤ 60 MB`.
         """
-        number = f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
-        self._record(f"{PREFIX}: {name}", f"{number} {unit}".strip() + (f" ({bound})" if bound else ""))
+        if isinstance(value, float) and math.isinf(value):
+            said = "never"
+        else:
+            number = f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
+            said = f"{number} {unit}".strip()
+        self._record(f"{PREFIX}: {name}", said + (f" ({bound})" if bound else ""))
 
 
 @define

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import apsw
 
@@ -102,11 +104,13 @@ def set_tags(connection: apsw.Connection, item: int, tags: Iterable[str]) -> Non
 def tags_of(connection: apsw.Connection, items: Sequence[int]) -> dict[int, list[str]]:
     """Return the sorted tags of each item."""
     found: dict[int, list[str]] = {item: [] for item in items}
-    for item in items:
-        rows = connection.execute(
-            "SELECT name FROM item_tags JOIN tags ON tags.id = tag WHERE item = ? ORDER BY name", (item,)
-        )
-        found[item] = [name for (name,) in rows]
+    rows: Any = connection.execute(
+        "SELECT item, name FROM json_each(?) CROSS JOIN item_tags ON item = value JOIN tags ON tags.id = tag "
+        "ORDER BY name",
+        (json.dumps([*found]),),
+    )
+    for item, name in rows:
+        found[item].append(name)
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import apsw
 
@@ -153,34 +153,31 @@ def _hits(connection: apsw.Connection, ranked: Sequence[Ranked]) -> list[Hit]:
             hint="ask for fewer",
         )
     tags = rows.tags_of(connection, items)
-    hits = []
-    for one in ranked:
-        row = connection.execute(
-            "SELECT kind, text, source, threads.name, items.at, path, line_first, line_last FROM items "
-            "JOIN texts ON texts.id = items.id LEFT JOIN threads ON threads.id = thread "
-            "LEFT JOIN documents ON documents.id = document WHERE items.id = ?",
-            (one.item,),
-        ).fetchone()
-        if row is None:
-            continue
-        kind, text, source, thread, at, path, first, last = row
-        hits.append(
-            Hit(
-                id=f"{'mc'[kind]}{one.item}",
-                kind=("memory", "chunk")[kind],
-                text=text,
-                score=round(one.score, 6),
-                source=source,
-                thread=thread,
-                at=rows.rfc3339(at),
-                tags=tags[one.item],
-                path=path,
-                lines=None if first is None else [first, last],
-                why=Why(
-                    one.keyword_rank,
-                    one.semantic_rank,
-                    None if one.similarity is None else round(one.similarity, 4),
-                ),
-            )
+    found: Any = connection.execute(
+        "SELECT items.id, kind, text, source, threads.name, items.at, documents.path, line_first, line_last "
+        "FROM json_each(?) CROSS JOIN items ON items.id = value JOIN texts ON texts.id = items.id "
+        "LEFT JOIN threads ON threads.id = thread LEFT JOIN documents ON documents.id = document ORDER BY key",
+        (json.dumps(items),),
+    )
+    reasons = {one.item: one for one in ranked}
+    return [
+        Hit(
+            id=f"{'mc'[kind]}{item}",
+            kind=("memory", "chunk")[kind],
+            text=text,
+            score=round(reasons[item].score, 6),
+            source=source,
+            thread=thread,
+            at=rows.rfc3339(at),
+            tags=tags[item],
+            path=path,
+            lines=None if first is None else [first, last],
+            why=_why(reasons[item]),
         )
-    return hits
+        for item, kind, text, source, thread, at, path, first, last in found
+    ]
+
+
+def _why(one: Ranked) -> Why:
+    similarity = None if one.similarity is None else round(one.similarity, 4)
+    return Why(one.keyword_rank, one.semantic_rank, similarity)

@@ -23,6 +23,7 @@ def notes(tmp_path: Path) -> Path:
     (folder / "picture.png").write_bytes(b"\x89PNG")
     (folder / ".hidden").mkdir()
     (folder / ".hidden" / "x.md").write_text("hidden\n", "utf-8")
+    (folder / ".draft.md").write_text("hidden too\n", "utf-8")
     return folder
 
 

@@ -66,7 +66,7 @@ class Progress:
 
 
 def walk(root: Path, patterns: Sequence[str], unreadable: Callable[[OSError], None]) -> Iterator[Found]:
-    """Yield the files below the resolved folder `root` whose names match, in a stable order.
+    """Yield the files below the resolved folder `root` whose names match, in a stable order; hidden ones are left out.
 
     Links that lead out of it are not followed; what cannot be listed or looked at is told to `unreadable`.
     """
@@ -74,7 +74,7 @@ def walk(root: Path, patterns: Sequence[str], unreadable: Callable[[OSError], No
         folders.sort()
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in sorted(files):
-            if not any(fnmatch.fnmatch(name, pattern) for pattern in patterns):
+            if name.startswith(".") or not any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns):
                 continue
             file = Path(parent, name)
             try:

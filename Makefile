@@ -65,10 +65,12 @@ lint: $(READY) ## ruff, mypy strict, ansible-lint production, yamllint
 	yamllint --strict .
 	ansible-lint --offline --profile production --strict
 
-benchmark: $(READY) ## measure: recall quality, speed against bare parts, quantisation
+benchmark: $(READY) ## measure: speed against bare parts, memory of embedding, recall quality, quantisation
 	python -m tests.benchmarks.start
 	python -m tests.benchmarks.keyword
 	python -m tests.benchmarks.allocator
+	python -m tests.benchmarks.locomo
+	python -m pinch_models check
 
 docs: $(READY) ## write the generated documents anew
 	python roles/readme.py

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -157,12 +159,39 @@ def test_a_taken_port_is_named(minimal: Service, tmp_path: Path) -> None:
         second.start()
 
 
+def test_a_start_that_fails_leaves_the_store_clean(tmp_path: Path) -> None:
+    with pytest.raises(ServiceError, match="beyond loopback"):
+        Service(tmp_path, PINCH_TIER="minimal", PINCH_LISTEN="0.0.0.0:0").start()
+    with Service(tmp_path, PINCH_TIER="minimal") as service:
+        assert "did not end cleanly" not in service.log.read_text("utf-8")
+
+
+def test_of_many_connections_at_once_no_more_than_the_limit_are_served(start: Starter) -> None:
+    service = start(PINCH_GATEWAY_MAX_CONNECTIONS="3")
+    crowd = [service.connect() for _ in range(20)]
+    for connection in crowd:
+        with suppress(ConnectionError):  # refused before it asked
+            connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    answers = []
+    for connection in crowd:
+        with suppress(ConnectionError):
+            answers.append(connection.recv(4096).partition(b"\r\n")[0])
+        connection.close()
+    assert 1 <= answers.count(b"HTTP/1.1 200 OK") <= 3
+
+
 def test_one_connection_more_than_the_limit_is_told_so(start: Starter) -> None:
     service = start(PINCH_GATEWAY_MAX_CONNECTIONS="3")
-    held = [service.connect() for _ in range(3)]
-    for connection in held:
+    held: list[socket.socket] = []
+
+    def hold() -> bool:
+        connection = service.connect()
         connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        assert b"200 OK" in connection.recv(4096)
+        if b"200 OK" in connection.recv(4096):
+            held.append(connection)
+        return len(held) == 3
+
+    until(hold, "three connections are held, once those that asked whether it is ready have gone")
     refused = service.call("GET", "/healthz")
     assert refused.status == 503
     assert refused.error["type"] == "busy"

@@ -60,6 +60,15 @@ def test_a_cgroup_without_limits_is_read_as_such(tmp_path: Path) -> None:
     assert (group.swap_bytes, group.oom_kill) == (0, 3)
 
 
+def test_a_reading_before_the_start_has_settled_changes_nothing_later() -> None:
+    ledger = Ledger.checked("small", 100, {"runtime": 50 * 1024, "sqlite": 1024})
+    ledger.open("sqlite", lambda: 1000)
+    early = {name: used for name, _, used in ledger.statement().accounts}
+    ledger.settle_runtime()
+    late = {name: used for name, _, used in ledger.statement().accounts}
+    assert min(early["runtime"], late["runtime"]) > 4 * 1024 * 1024
+
+
 def test_a_runtime_account_takes_what_nobody_else_claims() -> None:
     ledger = Ledger.checked("small", 100, {"runtime": 50 * 1024, "sqlite": 1024})
     ledger.open("sqlite", lambda: 1000)

@@ -164,6 +164,14 @@ class Service:
         context = self.context
         context.tokens.load(create=True)
         context.store.open()
+        try:
+            await self._begin()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _begin(self) -> None:
+        context = self.context
         clean = await context.store.recover()
         context.embedder.start()
         await context.indexer.start()

@@ -70,7 +70,9 @@ class GatewaySettings:
         0, "Largest JSON body, KiB; documents are streamed and have no limit. 0 takes the tier's.", least=0
     )
     allowed_hosts: list[str] = _setting([], "Host names clients may use besides loopback and the listen address.")
-    allowed_origins: list[str] = _setting([], "Web origins that may call from a browser.")
+    allowed_origins: list[str] = _setting(
+        [], "Web origins that are not refused; without CORS headers, so a page elsewhere needs a proxy."
+    )
     allow_plaintext: bool = _setting(False, "Listen beyond loopback without TLS.")
     tls_certificate: str = _setting("", "PEM certificate chain; with it the listener speaks TLS.")
     tls_key: str = _setting("", "PEM private key of that certificate.")

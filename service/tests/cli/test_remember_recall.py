@@ -125,7 +125,7 @@ def test_a_bad_line_is_named_and_what_came_before_is_kept(
 
 
 def test_a_missing_file_is_named(pinch: Pinch) -> None:
-    assert pinch.fails(1, "remember", "--jsonl", "/no/such.jsonl") == "/no/such.jsonl: No such file or directory"
+    assert pinch.fails(2, "remember", "--jsonl", "/no/such.jsonl") == "/no/such.jsonl: No such file or directory"
 
 
 def test_a_person_reads_rank_origin_reason_and_text(pinch: Pinch, space: str, tmp_path: Path) -> None:

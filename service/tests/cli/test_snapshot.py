@@ -42,7 +42,7 @@ def test_a_half_written_file_of_before_is_no_obstacle(pinch: Pinch, tmp_path: Pa
 
 
 def test_a_place_that_cannot_be_written_is_named(pinch: Pinch, tmp_path: Path) -> None:
-    assert "No such file" in pinch.fails(1, "snapshot", "save", str(tmp_path / "absent/save"))
+    assert "is no folder" in pinch.fails(2, "snapshot", "save", str(tmp_path / "absent/save"))
     assert "is a folder" in pinch.fails(2, "snapshot", "save", str(tmp_path))
 
 
@@ -50,7 +50,7 @@ def test_what_is_no_snapshot_is_not_sent(pinch: Pinch, space: str, tmp_path: Pat
     pinch.ok("remember", "still here", "--space", space)
     (tmp_path / "text").write_text("hello")
     assert "is no snapshot" in pinch.fails(2, "snapshot", "load", str(tmp_path / "text"))
-    assert "No such file" in pinch.fails(1, "snapshot", "load", str(tmp_path / "absent"))
+    assert "No such file" in pinch.fails(2, "snapshot", "load", str(tmp_path / "absent"))
     (tmp_path / "other").write_bytes(b"SQLite format 3\0" + bytes(5000))
     assert pinch.fails(2, "snapshot", "load", str(tmp_path / "other"))
     assert len(pinch.json("recall", "still", "--space", space)["hits"]) == 1

@@ -38,6 +38,6 @@ def started() -> None:
 
     Modules, classes and routes stay for good. Walking them takes a board 90 ms each time, in which nobody is answered.
     """
+    gc.unfreeze()
     give_back()
     gc.freeze()
-    gc.enable()

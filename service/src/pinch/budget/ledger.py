@@ -8,6 +8,9 @@ from typing import NamedTuple
 from pinch.budget.sampling import Sample, sample
 from pinch.tiers import KIBIBYTE
 
+RUNTIME = "runtime"
+"""The account of the interpreter, its modules and all else that is there once the service has started."""
+
 
 class OverBudget(ValueError):
     """The accounts cannot hold within the budget."""
@@ -87,13 +90,13 @@ class Ledger:
 
     def settle_runtime(self) -> None:
         """Book what the process holds now, and no other account claims, as the runtime's."""
-        others = sum(account.used() for account in self.accounts.values())
+        others = sum(account.used() for name, account in list(self.accounts.items()) if name != RUNTIME)
         taken = max(0, sample().anonymous_bytes - others)
-        self.open("runtime", lambda: taken)
+        self.open(RUNTIME, lambda: taken)
 
     def statement(self) -> Statement:
         """Read every account and the kernel."""
-        if "runtime" not in self.accounts:
+        if RUNTIME not in self.accounts:
             self.settle_runtime()
-        rows = tuple((name, account.limit, account.used()) for name, account in self.accounts.items())
+        rows = tuple((name, account.limit, account.used()) for name, account in list(self.accounts.items()))
         return Statement(self.tier, self.budget_bytes, rows, sample())

@@ -87,5 +87,7 @@ def _run(words: list[str], context: Context) -> int:
         raise
     except OSError as error:
         subject = f"{error.filename}: " if error.filename else ""
-        return context.fail(CommandError(f"{subject}{error.strerror or error}"))
+        wrong = isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError)
+        status = Exit.USAGE if wrong else Exit.ERROR
+        return context.fail(CommandError(f"{subject}{error.strerror or error}", exit_status=status))
     return status

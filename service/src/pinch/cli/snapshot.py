@@ -38,6 +38,10 @@ def run(args: argparse.Namespace, context: Context) -> int:
 def _save(file: Path, context: Context, *, force: bool) -> int:
     if file.is_dir():
         raise CommandError(f"{file} is a folder", "give a file's name", exit_status=Exit.USAGE)
+    if not file.parent.is_dir():
+        raise CommandError(
+            f"{file.parent} is no folder; expected one to write {file.name} into", exit_status=Exit.USAGE
+        )
     if file.exists() and not force:
         raise CommandError(f"{file} exists", "choose another name, or replace it with --force", exit_status=Exit.USAGE)
     length, blocks = context.client.download("/v1/snapshot", timeout_s=_PATIENCE_S)

@@ -2,15 +2,44 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+from typing import Any
+
 from aiohttp import web
 
 from pinch.gateway.faults import refuse
+
+_TOO_MANY = json.dumps(
+    {"error": {"type": "busy", "message": "too many connections", "param": None, "hint": "try again in a second"}}
+).encode()
+_REFUSAL = (
+    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\n"
+    b"Connection: close\r\nContent-Length: %d\r\n\r\n%s"
+) % (len(_TOO_MANY), _TOO_MANY)
 
 
 class Connection(web.RequestHandler):
     """aiohttp's protocol, with its own pages for bad HTTP, refused expectations and faults replaced."""
 
-    __slots__ = ()
+    __slots__ = ("_limit", "_server")
+
+    def __init__(self, server: web.Server, limit: int, **options: Any) -> None:
+        """Serve one client of `server`, unless `limit` others are connected by then."""
+        super().__init__(server, **options)
+        self._server = server
+        self._limit = limit
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin, or tell a connection over the limit so and close it."""
+        assert isinstance(transport, asyncio.Transport)
+        # Counted here and not where the connection is accepted: of many at once, each would see none of the others.
+        if len(self._server.connections) < self._limit:
+            super().connection_made(transport)
+            return
+        transport.set_protocol(asyncio.Protocol())
+        transport.write(_REFUSAL)
+        transport.close()
 
     def handle_error(
         self,
@@ -20,6 +49,8 @@ class Connection(web.RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """Return the answer to bytes that are no HTTP, or to a fault of ours; the connection closes after it."""
+        if isinstance(exc, ConnectionError):
+            raise exc  # the client has gone: nobody is left to answer, and nothing of ours is wrong
         if status >= 500:
             super().handle_error(request, status, exc, message)
         elif request.writer.output_size > 0:

@@ -13,6 +13,7 @@ from pinch.gateway.answers import respond
 from pinch.gateway.context import Context, context_of, now
 from pinch.gateway.faults import UnsupportedMediaType
 from pinch.gateway.query import Query
+from pinch.gateway.reading import pieces
 from pinch.memory import documents
 from pinch.memory.chunking import Chunker
 from pinch.memory.documents import Upload, check_path
@@ -44,16 +45,12 @@ async def put(request: web.Request) -> web.Response:
     memory = context.settings.memory
     upload = Upload(context.store.writer, space, path, now(), Chunker(memory.chunk_tokens, memory.chunk_overlap))
     try:
-        async for piece in request.content.iter_chunked(PIECE):
+        async for piece in pieces(request, PIECE):
             await upload.feed(piece)
             await asyncio.sleep(0)
         stored = await upload.finish()
-    except BaseException as error:
+    except BaseException:
         await asyncio.shield(upload.abandon())
-        if isinstance(error, web.RequestPayloadError):
-            raise Invalid(
-                "the upload ended before its end", param="body", hint="send it again; nothing was stored"
-            ) from None
         raise
     context.indexer.wake()
     answer = {**stored.document._asdict(), "created": stored.created, "changed": stored.changed}

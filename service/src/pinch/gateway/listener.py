@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import json
 import ssl
 
 from aiohttp import web
@@ -41,23 +40,6 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-class _Refusal(asyncio.Protocol):
-    """Tells a connection over the limit so, and closes it."""
-
-    BODY = json.dumps(
-        {"error": {"type": "busy", "message": "too many connections", "param": None, "hint": "try again in a second"}}
-    ).encode()
-    ANSWER = (
-        b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\n"
-        b"Connection: close\r\nContent-Length: %d\r\n\r\n%s"
-    ) % (len(BODY), BODY)
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.write(self.ANSWER)
-        transport.close()
 
 
 class Listener:
@@ -120,12 +102,11 @@ class Listener:
     def _protocol(self) -> asyncio.Protocol:
         assert self._runner is not None
         assert self._runner.server is not None
-        if self.open_connections >= self.limit:
-            return _Refusal()
         return Connection(
             self._runner.server,
+            self.limit,
             loop=asyncio.get_running_loop(),
-            access_log=None,  # type: ignore[arg-type]
+            access_log=None,
             keepalive_timeout=KEEPALIVE_S,
             lingering_time=LINGER_S,
         )

@@ -11,11 +11,12 @@ from typing import BinaryIO
 
 from aiohttp import web
 
-from pinch.errors import Conflict, Invalid, StorageFull
+from pinch.errors import Conflict, StorageFull
 from pinch.gateway.answers import respond
 from pinch.gateway.auth import token_name
 from pinch.gateway.context import Context, context_of
 from pinch.gateway.query import Query
+from pinch.gateway.reading import pieces
 from pinch.memory import snapshot
 
 PIECE = 64 * 1024
@@ -155,14 +156,10 @@ async def _receive(request: web.Request, path: Path) -> None:
     loop = asyncio.get_running_loop()
     try:
         with path.open("wb") as file:
-            async for piece in request.content.iter_chunked(PIECE):
+            async for piece in pieces(request, PIECE):
                 await loop.run_in_executor(None, file.write, piece)
             file.flush()
             await loop.run_in_executor(None, os.fsync, file.fileno())
-    except web.RequestPayloadError:
-        raise Invalid(
-            "the upload ended before its end", param="body", hint="send it again; nothing was changed"
-        ) from None
     except OSError as error:
         raise StorageFull(
             f"the snapshot cannot be kept: {error.strerror}; nothing was changed", hint="free some space"

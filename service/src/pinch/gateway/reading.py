@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any, NoReturn
@@ -21,6 +22,9 @@ MARKS_LIMIT = 96 * BATCH_LIMIT
 
 More of them would be parsed to a multiple of what is booked: an empty object is 2 bytes, and 64 as Python has it.
 """
+PIECE = 16 * 1024
+STALL_S = 60.0
+"""Seconds without a byte after which a body is given up: its connection is one of few."""
 ANSWER_FACTOR = 3
 """Bytes that an answer is booked with for each byte of its texts: they, the JSON, and its bytes."""
 _MARK = re.compile(rb'[,\[{]|"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
@@ -60,6 +64,27 @@ class InFlight:
             self.used -= size
 
 
+async def pieces(request: web.Request, size: int, stall_s: float = STALL_S) -> AsyncIterator[bytes]:
+    """Yield the body in pieces of at most `size` bytes.
+
+    Raises:
+        Invalid: it ends too early, cannot be unpacked, or for `stall_s` seconds nothing comes.
+    """
+    hint = "send it again; nothing was changed"
+    try:
+        while True:
+            async with asyncio.timeout(stall_s):
+                piece = await request.content.read(size)
+            if not piece:
+                return
+            yield piece
+    except TimeoutError:
+        raise Invalid(f"nothing of the body came for {stall_s:g} s", param="body", hint=hint) from None
+    except web.RequestPayloadError as error:
+        reason = str(error).partition("\n")[0] or "it ended before its end"
+        raise Invalid(f"the body cannot be read: {reason}", param="body", hint=hint) from None
+
+
 async def read_json(request: web.Request, limit: int, in_flight: InFlight) -> Any:
     """Read a JSON body of at most `limit` bytes.
 
@@ -73,7 +98,7 @@ async def read_json(request: web.Request, limit: int, in_flight: InFlight) -> An
     data = bytearray()
     try:
         _within(request.content_length or 0, limit)
-        async for piece in request.content.iter_chunked(16 * 1024):
+        async for piece in pieces(request, PIECE):
             _within(len(data) + len(piece), limit)
             in_flight.take(PARSED_FACTOR * len(piece), booked)
             booked += PARSED_FACTOR * len(piece)

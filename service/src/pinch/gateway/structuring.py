@@ -28,7 +28,17 @@ def structure(raw: Any, cls: type[T]) -> T:
     try:
         return _CONVERTER.structure(raw, cls)
     except Exception as error:  # noqa: BLE001 - cattrs raises groups of whatever its hooks raised
-        raise _fault(error, "") from None
+        try:
+            raise _fault(error, "") from None
+        finally:
+            _forget(error)
+
+
+def _forget(error: BaseException) -> None:
+    """Drop the frames an error was raised in: they hold it, and the body, in a cycle that only a collection ends."""
+    error.__traceback__ = None
+    for one in getattr(error, "exceptions", ()):
+        _forget(one)
 
 
 class _Place(str):

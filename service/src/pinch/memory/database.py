@@ -159,17 +159,23 @@ def open_store(config: DatabaseConfig, clock: Callable[[], float] = time.time) -
     apsw.soft_heap_limit(config.heap_bytes * 3 // 4)
     apsw.hard_heap_limit(config.heap_bytes)
     try:
-        with suppress(apsw.IOError):
-            return _open_checked(config), Opened(config)
-        log.warning("the disk has no room for the index of the store's log: it is kept in memory")
-        alone = config._replace(alone=True)
-        return _open_checked(alone), Opened(alone)
-    except (apsw.CorruptError, apsw.NotADBError) as error:
-        set_aside = _set_aside(config.path, clock())
-        log.error("store %s is damaged (%s): set aside as %s", config.path, error, set_aside)
-        return _open_checked(config), Opened(config, set_aside)
+        try:
+            return _open_somehow(config)
+        except (apsw.CorruptError, apsw.NotADBError) as error:
+            set_aside = _set_aside(config.path, clock())
+            log.error("store %s is damaged (%s): set aside as %s", config.path, error, set_aside)
+            connection, opened = _open_somehow(config)
+            return connection, opened._replace(set_aside=set_aside)
     except apsw.Error as error:
         raise translate(error) from error
+
+
+def _open_somehow(config: DatabaseConfig) -> tuple[apsw.Connection, Opened]:
+    with suppress(apsw.IOError):
+        return _open_checked(config), Opened(config)
+    log.warning("the disk has no room for the index of the store's log: it is kept in memory")
+    alone = config._replace(alone=True)
+    return _open_checked(alone), Opened(alone)
 
 
 def _open_checked(config: DatabaseConfig) -> apsw.Connection:

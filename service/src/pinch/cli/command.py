@@ -34,7 +34,10 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing and leaving."""
-        raise CommandError(f"{self.prog}: {message}", f"see `{self.prog} --help`", exit_status=Exit.USAGE)
+        command = self.prog.removeprefix("pinch").lstrip()
+        raise CommandError(
+            f"{command}: {message}" if command else message, f"see `{self.prog} --help`", exit_status=Exit.USAGE
+        )
 
 
 def build_parser(chosen: str | None = None) -> Parser:

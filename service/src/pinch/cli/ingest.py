@@ -89,6 +89,9 @@ def run(args: argparse.Namespace, context: Context) -> int:
             f"{prefix or 'the root'}, so --delete would remove them all",
             "check that the folder is mounted and the pattern is right",
         )
+    if not files:
+        patterns = ", ".join(walk.patterns)
+        context.output.note(f"no file in {folder} matches {patterns}; hidden files and links are left out")
     try:
         with context.output.progress("ingest", sum(file.length for file in files)) as progress:
             for file in files:

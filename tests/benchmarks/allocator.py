@@ -49,7 +49,7 @@ def main() -> int:
     """Print a line for each combination."""
     folder = model_folder()
     print(f"machine: {machine()}")
-    for window in (256, 128):
+    for window in (256, 128, 64):
         for way in ("glibc's thresholds", "64 KiB thresholds", "trim"):
             command = [sys.executable, "-c", CHILD, str(folder), str(window), way]
             output = subprocess.run(command, capture_output=True, text=True, check=True).stdout

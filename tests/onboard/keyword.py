@@ -17,7 +17,7 @@ from typing import Any
 
 BARE = "SELECT items_fts.rowid, text FROM items_fts WHERE items_fts MATCH ? ORDER BY rank LIMIT ?"
 HITS = 6
-MMAP_BYTES = 32 * 1024 * 1024
+MMAP_BYTES = 128 * 1024 * 1024
 
 
 def first_token(file: Path) -> str:

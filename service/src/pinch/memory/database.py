@@ -21,7 +21,7 @@ SCHEMA = Path(__file__).with_name("schema.sql")
 SCHEMA_VERSION = 1
 APPLICATION_ID = 0x50696E63
 """`Pinc` in ASCII, in the file's header: tells our stores and snapshots from other SQLite files."""
-MMAP_BYTES = 32 * 1024 * 1024
+MMAP_BYTES = 128 * 1024 * 1024
 """Part of the file that is read through the page cache without a copy; clean pages, the kernel's to take."""
 
 T = TypeVar("T")

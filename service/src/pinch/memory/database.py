@@ -142,7 +142,7 @@ def connect(config: DatabaseConfig) -> apsw.Connection:
         f"PRAGMA cache_size = -{config.cache_kb}; PRAGMA mmap_size = {MMAP_BYTES};"
         f"PRAGMA synchronous = {config.synchronous}; PRAGMA temp_store = FILE; PRAGMA cell_size_check = ON;"
         "PRAGMA foreign_keys = OFF; PRAGMA trusted_schema = OFF; PRAGMA journal_size_limit = 4194304"
-    )
+    ).fetchall()  # a statement that gives a row, such as mmap_size, holds up those after it until the row is taken
     if config.extension is not None:
         connection.enable_load_extension(True)
         connection.load_extension(str(config.extension))

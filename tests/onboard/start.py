@@ -80,11 +80,12 @@ def start_unit(unit: str) -> float:
     asked = time.monotonic()
     subprocess.run(["systemctl", "start", "--no-block", unit], check=True)
     shown = ["systemctl", "show", unit, "--property", "InactiveExitTimestampMonotonic", "--value"]
-    while True:
+    while time.monotonic() - asked < WAIT_S:
         moment = int(subprocess.run(shown, capture_output=True, text=True, check=True).stdout) / 1e6
         if moment > asked:
             return moment
         time.sleep(LOOK_S)
+    raise SystemExit(f"systemd did not begin to start {unit} within {WAIT_S:g} s")
 
 
 def first_token(file: Path) -> str:

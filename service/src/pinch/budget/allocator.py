@@ -36,7 +36,7 @@ def give_back() -> None:
 def started() -> None:
     """Give back what starting took, and leave what is in memory now out of every later collection.
 
-    Modules, classes and routes stay for good. Walking them takes a board 90 ms each time, in which nobody is answered.
+    Modules, classes and routes stay for good, and nobody is answered while a collection walks them.
     """
     gc.unfreeze()
     give_back()

@@ -22,8 +22,8 @@ def run(args: argparse.Namespace, context: Context) -> int:
         settings = context.settings
     except SettingsError as error:
         raise CommandError(str(error), exit_status=Exit.CONFIG) from None
-    # What modules build stays, so a collection while they load frees nothing: on a board it took a tenth of the
-    # start. Frozen, it is not walked by the first one afterwards either.
+    # What modules build stays, so a collection while they load frees nothing. Frozen, it is not walked by the
+    # first one afterwards either. `python -m tests.benchmarks.start` shows what the start costs.
     gc.disable()
     from pinch.app import run as serve
 

@@ -16,12 +16,10 @@ from pinch.gateway.answers import respond
 from pinch.gateway.auth import token_name
 from pinch.gateway.context import Context, context_of
 from pinch.gateway.query import Query
-from pinch.gateway.reading import pieces
+from pinch.gateway.reading import STALL_S, pieces
 from pinch.memory import snapshot
 
 PIECE = 64 * 1024
-STALL_S = 60.0
-"""Seconds without a byte taken after which a download ends: meanwhile no other snapshot can begin."""
 LOADING = "a snapshot to be loaded"
 
 

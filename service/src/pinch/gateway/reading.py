@@ -24,7 +24,7 @@ More of them would be parsed to a multiple of what is booked: an empty object is
 """
 PIECE = 16 * 1024
 STALL_S = 60.0
-"""Seconds without a byte after which a body is given up: its connection is one of few."""
+"""Seconds without a byte after which a body or a download is given up: its connection is one of few."""
 ANSWER_FACTOR = 3
 """Bytes that an answer is booked with for each byte of its texts: they, the JSON, and its bytes."""
 _MARK = re.compile(rb'[,\[{]|"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)

@@ -10,7 +10,7 @@ WORD = re.compile(r"[^\W_]+|[^\s]")
 WORD_PIECE = 6
 """Letters that one piece of a sub-word vocabulary covers on average in English prose."""
 IDEOGRAPHS = r"[\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]"
-"""Compiled when the first such text comes: that takes longer than all else here."""
+"""Compiled when the first such text comes, not at each start: its ranges are large."""
 LINE_LIMIT = 2048
 """Characters after which a line is cut, at a space where there is one."""
 CHARACTERS_OF_A_TOKEN = 32

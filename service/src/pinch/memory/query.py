@@ -52,7 +52,7 @@ _UNSPACED = (
 )
 """Runs that the index has no words of: scripts without spaces (Thai, Lao, Burmese, Khmer, Chinese, Japanese; Korean,
 whose particles cling), which it takes for one long word, and symbols, most of which it drops.
-Compiled when the first such query comes: that takes as long as loading this module."""
+Compiled when the first such query comes, not at each start: its ranges are large."""
 _CONTENT = re.compile("[^\u3040-\u309f]{2,}")
 """Parts of a Japanese run that bear its sense: what is not hiragana."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -178,7 +179,7 @@ class Instance:
             wiring = Wiring(
                 kernel, initramfs, self._card, credentials, self.serial, self._qmp, port, offline, append=append
             )
-            process = spawn(command_line(self.board, wiring), self._log)
+            process = spawn(command_line(self.board, wiring, len(os.sched_getaffinity(0))), self._log)
             run = Run(process.pid, process.started, port, offline, str(image))
             self._record.write_text(json.dumps(asdict(run)), encoding="ascii")
             if not process.wait(SETTLE_S):

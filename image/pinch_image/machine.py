@@ -39,8 +39,11 @@ class Wiring:
     append: str = ""
 
 
-def command_line(board: Board, wiring: Wiring) -> list[str]:
-    """Return the command that runs the board in the foreground.
+def command_line(board: Board, wiring: Wiring, processors: int) -> list[str]:
+    """Return the command that runs the board in the foreground, on at most `processors`: those of this machine.
+
+    Each page that a board's kernel takes from a process stops all its processors at once. Where two of them share one
+    of this machine's, that takes so long that the board stands still for want of memory in a way that no Pi does.
 
     The disk is `writeback`: what the board flushes is on this machine's disk when it is told so, what it does not flush
     may be lost when QEMU is killed, as it may with a card. Raises ImageError for a path that QEMU cannot be given.
@@ -57,7 +60,7 @@ def command_line(board: Board, wiring: Wiring) -> list[str]:
     return [
         QEMU,
         "-nodefaults",
-        *("-M", "virt", "-cpu", board.cpu, "-smp", str(board.cpus), "-m", str(board.memory_mb)),
+        *("-M", "virt", "-cpu", board.cpu, "-smp", str(min(board.cpus, processors)), "-m", str(board.memory_mb)),
         *("-accel", f"tcg,thread=multi,tb-size={TRANSLATION_MB}"),
         *("-kernel", str(wiring.kernel), "-initrd", str(wiring.initramfs)),
         *("-append", f"{KERNEL_ARGUMENTS} {wiring.append}".strip()),

@@ -20,6 +20,7 @@ from pinch_image.instance import Instance
 from pinch_image.machine import Wiring, command_line, key_credential
 from pinch_image.process import Process, spawn
 
+HOST_CPUS = 8
 BOARD = find_board(HERE / "boards.toml", "zero2w")
 
 
@@ -43,25 +44,32 @@ def emulator(*arguments: str, **environment: str) -> subprocess.CompletedProcess
 
 
 def test_an_offline_board_is_reached_on_loopback_only_and_reaches_nothing(tmp_path: Path) -> None:
-    line = " ".join(command_line(BOARD, wiring(tmp_path)))
+    line = " ".join(command_line(BOARD, wiring(tmp_path), HOST_CPUS))
     assert "restrict=on,hostfwd=tcp:127.0.0.1:2222-:22" in line
-    assert "restrict=off" in " ".join(command_line(BOARD, wiring(tmp_path, offline=False)))
+    assert "restrict=off" in " ".join(command_line(BOARD, wiring(tmp_path, offline=False), HOST_CPUS))
     assert "-cpu cortex-a53 -smp 4 -m 512" in line
     assert "psi=1" in line
     assert "thread=multi" in line
 
 
+@pytest.mark.parametrize(("host_cpus", "emulated"), [(2, 2), (4, 4), (16, 4)])
+def test_a_board_has_no_more_processors_than_the_machine_it_runs_on(
+    tmp_path: Path, host_cpus: int, emulated: int
+) -> None:
+    assert f"-smp {emulated} " in " ".join(command_line(BOARD, wiring(tmp_path), host_cpus))
+
+
 def test_a_flush_of_the_board_is_not_ignored(tmp_path: Path) -> None:
-    line = " ".join(command_line(BOARD, wiring(tmp_path)))
+    line = " ".join(command_line(BOARD, wiring(tmp_path), HOST_CPUS))
     assert "cache=writeback" in line
     assert "unsafe" not in line
 
 
 def test_paths_that_qemu_cannot_carry_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="comma"):
-        command_line(BOARD, wiring(tmp_path / "a,b"))
+        command_line(BOARD, wiring(tmp_path / "a,b"), HOST_CPUS)
     with pytest.raises(ImageError, match="shorter --state"):
-        command_line(BOARD, wiring(tmp_path / ("x" * 100)))
+        command_line(BOARD, wiring(tmp_path / ("x" * 100)), HOST_CPUS)
 
 
 def test_the_key_goes_to_the_user_and_to_nobody_else() -> None:

@@ -13,7 +13,7 @@ import pytest
 from pinch.errors import Busy
 from pinch.memory import documents
 from pinch.memory.chunking import Chunker
-from pinch.memory.database import MMAP_BYTES, DatabaseConfig, connect
+from pinch.memory.database import DatabaseConfig, connect
 from pinch.memory.documents import Upload
 from pinch.memory.store import Store
 
@@ -176,6 +176,6 @@ def test_an_upload_that_is_given_up_after_its_end_stays_whole(play: Callable[[Sc
 @pytest.mark.parametrize(("synchronous", "level"), [("full", 2), ("off", 0)])
 def test_every_setting_of_a_connection_takes_effect(tmp_path: Path, synchronous: str, level: int) -> None:
     connection = connect(DatabaseConfig(tmp_path / "pinch.db", synchronous, 2, 512, 8 << 20, LIMIT))
-    wanted = {"synchronous": level, "cache_size": -512, "mmap_size": MMAP_BYTES, "trusted_schema": 0, "temp_store": 1}
+    wanted = {"synchronous": level, "cache_size": -512, "mmap_size": 0, "trusted_schema": 0, "temp_store": 1}
     assert {name: connection.pragma(name) for name in wanted} == wanted
     connection.close()

@@ -17,7 +17,6 @@ from typing import Any
 
 BARE = "SELECT items_fts.rowid, text FROM items_fts WHERE items_fts MATCH ? ORDER BY rank LIMIT ?"
 HITS = 6
-MMAP_BYTES = 128 * 1024 * 1024
 
 
 def first_token(file: Path) -> str:
@@ -39,7 +38,7 @@ def compare(address: str, token: str, store: Path, cache_kb: int, queries: list[
     import apsw
 
     bare = apsw.Connection(str(store), flags=apsw.SQLITE_OPEN_READONLY)
-    bare.execute(f"PRAGMA cache_size = -{cache_kb}; PRAGMA mmap_size = {MMAP_BYTES}")
+    bare.execute(f"PRAGMA cache_size = -{cache_kb}; PRAGMA mmap_size = 0")
     host, _, port = address.rpartition(":")
     connection = http.client.HTTPConnection(host, int(port), timeout=120)
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}

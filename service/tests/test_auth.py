@@ -7,8 +7,16 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
+from pinch.gateway.auth import check_host
+from pinch.gateway.context import CONTEXT, Context
+from pinch.gateway.faults import Forbidden
+from pinch.settings import Settings
 
 from service.tests.serving import Service, until
 from tests.running import ServiceError
@@ -102,6 +110,14 @@ def _write(tokens: Path, content: str, mode: int = 0o600) -> None:
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:1", "127.0.0.1:18789", "[::1]:5", "192.168.0.17", "pi.local"])
 def test_our_own_names_are_served(named: Service, host: str) -> None:
     assert named.call("GET", "/v1/budget", headers={"Host": host}).status == 200
+
+
+def test_the_name_it_listens_on_is_served() -> None:
+    app = web.Application()
+    app[CONTEXT] = cast("Context", SimpleNamespace(settings=Settings(listen="Kitchen.local:18789")))
+    check_host(make_mocked_request("GET", "/", headers={"Host": "kitchen.local:18789"}, app=app))
+    with pytest.raises(Forbidden):
+        check_host(make_mocked_request("GET", "/", headers={"Host": "cellar.local:18789"}, app=app))
 
 
 @pytest.mark.parametrize(

@@ -125,13 +125,6 @@ def test_a_look_at_the_head_of_a_snapshot_makes_none(minimal: Service) -> None:
     assert minimal.call("HEAD", "/v1/snapshot").status == 405
 
 
-def test_a_packed_document_is_refused(minimal: Service, space: str) -> None:
-    path = f"/v1/documents/a.md?space={space}"
-    answer = minimal.call("PUT", path, b"packed", headers={"Content-Encoding": "gzip"})
-    assert (answer.status, answer.error["type"]) == (415, "unsupported_media_type")
-    assert answer.error["param"] == "content-encoding"
-
-
 def test_a_request_without_a_host_is_answered_at_once(minimal: Service) -> None:
     with minimal.connect() as connection:
         connection.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")

@@ -62,6 +62,13 @@ def test_a_damaged_store_is_set_aside_and_told_of(start: Starter, spoil: Callabl
     assert "set aside as" in service.said()
     assert service.remember("life goes on")
     assert service.texts("kettle") == []
+    service.stop()
+    service.start()
+    assert service.get("/readyz")["set_aside"] == str(aside), "told of until it is taken away"
+    service.stop()
+    aside.unlink()
+    service.start()
+    assert service.get("/readyz")["set_aside"] is None
 
 
 def flip_pages(store: Path) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import base64
+import json
 import math
+import select
 import struct
+from contextlib import ExitStack
 from itertools import pairwise
 from typing import Any
 
 import openai
 import pytest
 
-from service.tests.serving import Service
+from service.tests.serving import WAIT_S, Service, until
 
 MODEL = "all-MiniLM-L6-v2-int8"
 
@@ -42,6 +45,28 @@ def test_floats_and_base64_are_the_same_vector(client: openai.OpenAI, full: Serv
     encoded = full.call("POST", "/v1/embeddings", {**request, "encoding_format": "base64"}).json["data"][0]["embedding"]
     assert isinstance(encoded, str)
     assert list(struct.unpack("<384f", base64.b64decode(encoded))) == pytest.approx(floats, abs=1e-6)
+
+
+def test_a_crowd_of_large_requests_is_bounded_and_given_up_with_its_clients(full: Service) -> None:
+    body = json.dumps({"model": MODEL, "input": ["kettle " * 8000] * 60}).encode()
+    head = f"POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {full.token}\r\n"
+    head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    with ExitStack() as stack:
+        crowd = [stack.enter_context(full.connect()) for _ in range(6)]
+        for client in crowd:
+            client.sendall(head.encode() + body)
+        answered, _, _ = select.select(crowd, [], [], WAIT_S)
+        refusal = answered[0].recv(4096)
+    assert refusal.startswith(b"HTTP/1.1 503")
+    assert b"too many large requests" in refusal
+    # Sixty such texts take minutes each client: without giving up, this one would wait for all of them.
+    assert full.call("POST", "/v1/embeddings", {"model": MODEL, "input": "kettle"}).status == 200
+    until(lambda: account(full, "connections") < 2**20, "what the crowd held is given back")
+
+
+def account(service: Service, name: str) -> int:
+    accounts = service.get("/v1/budget")["accounts"]
+    return next(int(each["used_bytes"]) for each in accounts if each["name"] == name)
 
 
 def test_a_text_has_the_same_vector_alone_and_in_a_batch(client: openai.OpenAI) -> None:

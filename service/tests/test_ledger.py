@@ -35,6 +35,17 @@ def test_a_service_whose_budget_cannot_fit_does_not_start(tmp_path: Path) -> Non
         service.start()
 
 
+@pytest.mark.parametrize(
+    ("setting", "account"),
+    [("PINCH_GATEWAY_MAX_CONNECTIONS", "connections"), ("PINCH_GATEWAY_MAX_BODY_KB", "connections"),
+     ("PINCH_EMBEDDING_QUERY_CACHE_KB", "query_cache")],
+)  # fmt: skip
+def test_a_setting_that_takes_more_than_its_account_has_to_fit_too(tmp_path: Path, setting: str, account: str) -> None:
+    service = Service(tmp_path, PINCH_TIER="full", **{setting: "60000"})
+    with pytest.raises(ServiceError, match=rf"status 78:[\s\S]*does not fit[\s\S]*{account} [0-9]{{2,}} MB"):
+        service.start()
+
+
 def test_the_budget_lists_every_account_and_adds_up(full: Service) -> None:
     body = full.get("/v1/budget")
     assert body["tier"] == "full"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import apsw
+
 from service.tests.serving import Service
 
 HEAVY = ("numpy", "onnxruntime", "tokenizers", "sqlite_vec", "vec0", "huggingface_hub", "google/protobuf")
@@ -25,6 +27,14 @@ def test_the_heavy_libraries_never_come_in(minimal: Service, space: str) -> None
     found = mapped(minimal.pid)
     assert any("apsw" in path for path in found), "the right process is looked at"
     assert not [path for path in found if any(name in path for name in HEAVY)]
+
+
+def test_what_is_forgotten_leaves_nothing_behind_where_no_index_waits_for_it(minimal: Service, space: str) -> None:
+    forgotten = minimal.remember("The kettle stands on the shelf.", space=space)
+    assert minimal.call("DELETE", f"/v1/memories/{forgotten}").status in {200, 204}
+    store = apsw.Connection(str(minimal.store), flags=apsw.SQLITE_OPEN_READONLY)
+    assert store.execute("SELECT count(*) FROM vanished").get == 0
+    store.close()
 
 
 def test_the_same_look_sees_them_in_a_tier_with_a_model(full: Service, space: str) -> None:

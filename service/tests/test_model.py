@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 from collections.abc import Callable
@@ -10,6 +11,9 @@ from typing import Any
 
 import apsw
 import pytest
+from pinch.errors import Busy
+from pinch.memory.embedding import Embedder
+from pinch.memory.model import ModelUnusable, load_session, read_manifest
 
 from service.tests.serving import Service, until
 
@@ -216,6 +220,42 @@ def test_going_back_to_the_old_model_half_way_costs_nothing(
     back.embedded()
     assert back.get("/v1/sync")["embedding"]["loaded"] is False, "every vector was still there"
     assert len(back.recall("Memory", mode="semantic", k=100)["hits"]) == 100
+
+
+def test_a_trial_that_cannot_be_remembered_costs_no_semantic_recall(start: Starter, int8: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "service"
+    (folder / "state" / "model-probed").mkdir(parents=True)
+    service = start(folder, PINCH_TIER="full", PINCH_MODEL_DIR=str(int8))
+    service.remember("kettle")
+    service.embedded()
+    assert service.recall("kettle")["degraded"] is False
+    assert "is not remembered" in service.said()
+
+
+def test_a_model_that_cannot_be_tried_now_is_tried_again(
+    int8: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        embedder = Embedder(int8, 1, 0, 0, tmp_path / "record")
+        embedder.start()
+        try:
+            with monkeypatch.context() as patch:
+                patch.setattr("sys.executable", str(tmp_path / "nothing"))  # fails as a fork without memory does
+                with pytest.raises(ModelUnusable, match="cannot be loaded now"):
+                    await embedder.query("kettle")
+            assert embedder.available
+            assert len((await embedder.query("kettle")).int8) == 384
+        finally:
+            embedder.stop()
+
+    asyncio.run(scenario())
+
+
+def test_a_long_text_is_left_at_the_next_window_when_the_service_stops(int8: Path) -> None:
+    looks = iter([False, True])
+    session = load_session(read_manifest(int8), threads=1)
+    with pytest.raises(Busy, match="the service stops"):
+        session.embed("kettle " * 1000, lambda: next(looks))
 
 
 def test_a_model_that_crashes_takes_only_its_trial_with_it(start: Starter, int8: Path, tmp_path: Path) -> None:

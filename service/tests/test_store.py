@@ -10,10 +10,10 @@ from typing import Any
 
 import apsw
 import pytest
-from pinch.errors import Busy
+from pinch.errors import Busy, StoreUnusable
 from pinch.memory import documents
 from pinch.memory.chunking import Chunker
-from pinch.memory.database import DatabaseConfig, connect
+from pinch.memory.database import APPLICATION_ID, DatabaseConfig, connect
 from pinch.memory.documents import Upload
 from pinch.memory.store import Store
 
@@ -171,6 +171,25 @@ def test_an_upload_that_is_given_up_after_its_end_stays_whole(play: Callable[[Sc
         assert await store.readers.run(count("documents WHERE live")) == 1
 
     play(scenario)
+
+
+def test_a_swap_that_cannot_open_what_it_put_in_place_leaves_a_closed_store(tmp_path: Path) -> None:
+    newer = tmp_path / "newer.db"
+    connection = apsw.Connection(str(newer))
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 999").fetchall()
+    connection.close()
+
+    async def scenario() -> None:
+        store = Store(DatabaseConfig(tmp_path / "pinch.db", "FULL", 2, 512, 8 << 20, LIMIT))
+        store.open()
+        with pytest.raises(StoreUnusable):
+            await store.swap(newer)
+        assert store.closed
+        with pytest.raises(Busy):
+            await store.readers.run(nothing)
+        await store.close()
+
+    asyncio.run(scenario())
 
 
 @pytest.mark.parametrize(("synchronous", "level"), [("full", 2), ("off", 0)])

@@ -49,6 +49,18 @@ def test_added_changed_and_removed_files_are_followed(start: Starter, notes: Pat
     assert (third["added"], third["updated"], third["removed"], third["files_done"]) == (0, 0, 0, 2)
 
 
+def test_an_edit_that_keeps_size_and_time_is_followed(start: Starter, notes: Path) -> None:
+    service = start(PINCH_SYNC_FOLDERS=str(notes))
+    service.synced()
+    file = notes / "kettle.md"
+    before = file.stat()
+    file.write_text("the kettle is gold\n", "utf-8")
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (file.stat().st_size, file.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    assert service.synced()["updated"] == 1
+    assert service.texts("kettle") == ["the kettle is gold"]
+
+
 def test_what_came_by_upload_is_not_removed_by_a_sync(start: Starter, notes: Path) -> None:
     service = start(PINCH_SYNC_FOLDERS=str(notes))
     service.put("notes/uploaded.md", b"uploaded\n")

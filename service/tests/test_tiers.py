@@ -70,6 +70,8 @@ def test_what_does_not_fit_is_refused_or_stepped_down(tmp_path: Path, monkeypatc
     with pytest.raises(TierError, match=r"tier full needs 120 MB .* PINCH_TIER to a smaller tier"):
         choose_tier(Settings(tier="full"), TABLE)
     assert choose_tier(Settings(tier="full", on_misfit="step_down"), TABLE).name == "light"
+    small = Settings(tier="light", budget_mb=40, on_misfit="step_down")
+    assert choose_tier(small, TABLE).name == "minimal", "the budget counts as the memory does"
     meminfo.write_text("MemTotal:         100000 kB\n", "ascii")
     with pytest.raises(TierError, match="tier minimal needs"):
         choose_tier(Settings(tier="full", on_misfit="step_down"), TABLE)

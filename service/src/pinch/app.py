@@ -30,7 +30,7 @@ from pinch.memory.store import Store
 from pinch.memory.sync import FolderSync
 from pinch.settings import Settings, SettingsError
 from pinch.supervision import Supervision
-from pinch.tiers import KIBIBYTE, Tier, TierError, TierTable, fits, load_tiers, this_machine
+from pinch.tiers import KIBIBYTE, Machine, Tier, TierError, TierTable, fits, load_tiers, this_machine
 
 log = logging.getLogger(__name__)
 
@@ -44,16 +44,39 @@ SETTLE_S = 1
 """Seconds after the start at which what it left behind is cleared away: those who waited for it are answered first."""
 
 
+def ledger_of(settings: Settings, tier: Tier) -> Ledger:
+    """Return the tier's ledger; a setting that asks for more than its account enlarges the account.
+
+    Raises:
+        OverBudget: the accounts do not fit the budget.
+    """
+    accounts = dict(tier.accounts)
+    gateway = settings.gateway
+    connections = (gateway.max_connections or tier.max_connections) * CONNECTION_BYTES // KIBIBYTE
+    accounts["connections"] = max(accounts["connections"], connections + (gateway.max_body_kb or tier.max_body_kb))
+    if tier.semantic:
+        accounts["query_cache"] = settings.embedding.query_cache_kb or accounts["query_cache"]
+    return Ledger.checked(tier.name, settings.budget_mb or tier.budget_mb, accounts)
+
+
+def _misfit(settings: Settings, tier: Tier, machine: Machine) -> str | None:
+    try:
+        ledger_of(settings, tier)
+    except OverBudget as error:
+        return str(error)
+    return fits(tier, machine)
+
+
 def choose_tier(settings: Settings, table: TierTable) -> Tier:
     """Return the tier to run in.
 
     Raises:
-        TierError: it does not fit this machine, and may not be stepped down.
+        TierError: it fits neither the budget nor this machine, and may not be stepped down.
     """
     machine = this_machine()
     tier: Tier | None = table.detect(machine) if settings.tier == "auto" else table.named(settings.tier)
     while tier is not None:
-        reason = fits(tier, machine)
+        reason = _misfit(settings, tier, machine)
         if reason is None:
             return tier
         smaller = table.smaller(tier)
@@ -95,7 +118,7 @@ class Service:
         Raises:
             OverBudget: the tier's accounts do not fit the budget.
         """
-        ledger = Ledger.checked(tier.name, settings.budget_mb or tier.budget_mb, tier.accounts)
+        ledger = ledger_of(settings, tier)
         memory = settings.memory
         store = Store(
             DatabaseConfig(
@@ -113,7 +136,7 @@ class Service:
             folder=folder if tier.semantic else None,
             threads=settings.embedding.threads,
             idle_unload_s=settings.embedding.idle_unload_s,
-            cache_bytes=settings.embedding.query_cache_kb * KIBIBYTE or ledger.limits.get("query_cache", 0),
+            cache_bytes=ledger.limits.get("query_cache", 0),
             record=Path(settings.state_dir) / "model-probed",
         )
         indexer = Indexer(store, embedder)

@@ -12,6 +12,7 @@ from aiohttp import web
 
 from pinch.gateway.context import context_of
 from pinch.gateway.faults import Forbidden, Unauthorized
+from pinch.gateway.listener import parse_listen
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -30,7 +31,7 @@ def token_name(request: web.Request) -> str | None:
 @web.middleware
 async def authorize(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Let through who holds a token, from a host and origin that may call."""
-    _check_host(request)
+    check_host(request)
     _check_origin(request)
     if request.path not in OPEN_PATHS and token_name(request) is None:
         hint = "send `Authorization: Bearer TOKEN`; `pinch token show` prints one"
@@ -40,7 +41,7 @@ async def authorize(request: web.Request, handler: Handler) -> web.StreamRespons
     return await handler(request)
 
 
-def _check_host(request: web.Request) -> None:
+def check_host(request: web.Request) -> None:
     """Refuse names that are not ours: a page elsewhere may have pointed its own name at this address."""
     # Not `request.host`: without the header it asks the resolver for this machine's name, and waits for it.
     given = request.headers.get("Host", "")
@@ -49,7 +50,8 @@ def _check_host(request: web.Request) -> None:
     except ValueError:
         raise Forbidden(f"host {given[:80]!r} is no name", hint="send the name or address of the service") from None
     settings = context_of(request).settings
-    if host == "localhost" or host in settings.gateway.allowed_hosts or _is_address(host):
+    listening, _ = parse_listen(settings.listen)
+    if host in {"localhost", listening.lower(), *settings.gateway.allowed_hosts} or _is_address(host):
         return
     raise Forbidden(f"host {host[:80]!r} is not served here", hint="add it to [gateway] allowed_hosts")
 

@@ -11,7 +11,6 @@ from aiohttp import web
 from pinch.errors import Invalid
 from pinch.gateway.answers import respond
 from pinch.gateway.context import Context, context_of, now
-from pinch.gateway.faults import UnsupportedMediaType
 from pinch.gateway.query import Query
 from pinch.gateway.reading import pieces
 from pinch.memory import documents
@@ -35,13 +34,6 @@ async def put(request: web.Request) -> web.Response:
     """Take in a document of any size; the version before stays until the new one is whole."""
     context = context_of(request)
     space, path = _place(request)
-    coding = request.headers.get("Content-Encoding", "identity")
-    if coding.strip().lower() != "identity":
-        raise UnsupportedMediaType(
-            f"content encoding is {coding[:40]!r}; documents are taken as they are",
-            param="content-encoding",
-            hint="send the document unpacked",
-        )
     memory = context.settings.memory
     upload = Upload(context.store.writer, space, path, now(), Chunker(memory.chunk_tokens, memory.chunk_overlap))
     try:

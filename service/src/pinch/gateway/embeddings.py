@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
-from typing import Any
+import json
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 from attrs import frozen
 
 from pinch.errors import Conflict, Invalid, NotFound
-from pinch.gateway.answers import respond
 from pinch.gateway.bodies import BATCH_LIMIT, check_text
 from pinch.gateway.context import Context, context_of
 from pinch.gateway.query import Query
-from pinch.gateway.reading import read_json
+from pinch.gateway.reading import STALL_S, read_json
 from pinch.gateway.structuring import structure
 
+if TYPE_CHECKING:
+    from pinch.memory.model import Floats
+
 ENCODINGS = ("float", "base64")
+VECTOR_OVERHEAD = 128
+"""Bytes that a numpy array takes beside its numbers."""
 
 
 @frozen
@@ -30,26 +38,50 @@ class EmbeddingsBody:
     user: str | None = None
 
 
-async def create(request: web.Request) -> web.Response:
-    """Embed up to 256 texts."""
+async def create(request: web.Request) -> web.StreamResponse:
+    """Embed up to 256 texts; they and their vectors are booked while they wait for the model."""
     context = context_of(request)
     Query.of(request)
     raw = await read_json(request, context.max_body, context.in_flight)
     if isinstance(raw, dict) and isinstance(raw.get("input"), str):
         raw = {**raw, "input": [raw["input"]]}
     body = _checked(structure(raw, EmbeddingsBody), context)
-    data: list[dict[str, Any]] = []
-    tokens = 0
-    for index, text in enumerate(body.input):
-        vector, count = await context.embedder.floats(text)
-        tokens += count
+    del raw
+    manifest = context.embedder.manifest
+    each = VECTOR_OVERHEAD + (4 * manifest.dimensions if manifest is not None else 0)
+    with context.in_flight.holding(sum(map(sys.getsizeof, body.input)) + each * len(body.input)):
+        tokens = 0
+        vectors = []
+        for text in body.input:
+            if request.transport is None:
+                raise ConnectionResetError("the client has gone")
+            vector, count = await context.embedder.floats(text)
+            vectors.append(vector)
+            tokens += count
+        return await _send(request, body, vectors, tokens)
+
+
+async def _send(
+    request: web.Request, body: EmbeddingsBody, vectors: Sequence[Floats], tokens: int
+) -> web.StreamResponse:
+    """Answer vector by vector: as JSON, 256 of them are 2 MB and take three times as much to make."""
+    answer = web.StreamResponse(headers={"Content-Type": "application/json"})
+    await answer.prepare(request)
+    opening = '{"object":"list","data":['
+    for index, vector in enumerate(vectors):
         if body.encoding_format == "base64":
             encoded: Any = base64.b64encode(vector.astype("<f4").tobytes()).decode("ascii")
         else:
             encoded = vector.tolist()
-        data.append({"object": "embedding", "index": index, "embedding": encoded})
+        one = json.dumps({"object": "embedding", "index": index, "embedding": encoded}, separators=(",", ":"))
+        async with asyncio.timeout(STALL_S):
+            await answer.write(f"{opening}{one}".encode())
+        opening = ","
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
-    return respond({"object": "list", "data": data, "model": body.model, "usage": usage})
+    async with asyncio.timeout(STALL_S):
+        await answer.write(f'],"model":{json.dumps(body.model)},"usage":{json.dumps(usage)}}}'.encode())
+        await answer.write_eof()
+    return answer
 
 
 def _checked(body: EmbeddingsBody, context: Context) -> EmbeddingsBody:

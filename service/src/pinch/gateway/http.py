@@ -20,6 +20,10 @@ ALWAYS = frozenset({"/healthz", "/readyz", "/metrics", "/openapi.json", "/v1/bud
 """Paths that answer while the service is not ready."""
 
 
+DOCUMENT = "/v1/documents/{path:(?s:.+)}"
+"""Any path at all, line feeds too, so that a bad one is told what is wrong with it."""
+
+
 def routes() -> list[web.RouteDef]:
     """Return everything there is to call."""
     return [
@@ -34,9 +38,9 @@ def routes() -> list[web.RouteDef]:
         web.delete("/v1/memories/{id}", memories.forget),
         web.post("/v1/recall", memories.recall),
         web.get("/v1/documents", documents.listing),
-        web.put("/v1/documents/{path:.+}", documents.put),
-        web.get("/v1/documents/{path:.+}", documents.show),
-        web.delete("/v1/documents/{path:.+}", documents.remove),
+        web.put(DOCUMENT, documents.put),
+        web.get(DOCUMENT, documents.show),
+        web.delete(DOCUMENT, documents.remove),
         web.post("/v1/sync", documents.start_sync),
         web.get("/v1/sync", documents.show_sync),
         web.post("/v1/embeddings", embeddings.create),

@@ -45,9 +45,9 @@ def _is_loopback(host: str) -> bool:
 class Listener:
     """One socket and the connections it took."""
 
-    def __init__(self, listen: str, settings: GatewaySettings, limit: int) -> None:
+    def __init__(self, listen: str, gateway: GatewaySettings, limit: int) -> None:
         self.listen = listen
-        self.settings = settings
+        self.gateway = gateway
         self.limit = limit
         """Connections that may be open at once."""
         self.address = ""
@@ -63,7 +63,7 @@ class Listener:
     @property
     def url(self) -> str:
         """Base URL of the service."""
-        return f"{'https' if self.settings.tls_certificate else 'http'}://{self.address}"
+        return f"{'https' if self.gateway.tls_certificate else 'http'}://{self.address}"
 
     async def start(self, app: web.Application) -> None:
         """Begin to listen.
@@ -73,7 +73,7 @@ class Listener:
         """
         host, port = parse_listen(self.listen)
         context = self._tls()
-        if context is None and not _is_loopback(host) and not self.settings.allow_plaintext:
+        if context is None and not _is_loopback(host) and not self.gateway.allow_plaintext:
             raise ListenError(
                 f"listen is {self.listen}, beyond loopback and without TLS; set [gateway] tls_certificate and tls_key, "
                 "or allow_plaintext = true"
@@ -109,14 +109,15 @@ class Listener:
             access_log=None,
             keepalive_timeout=KEEPALIVE_S,
             lingering_time=LINGER_S,
+            auto_decompress=False,
         )
 
     def _tls(self) -> ssl.SSLContext | None:
-        if not self.settings.tls_certificate:
+        if not self.gateway.tls_certificate:
             return None
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         try:
-            context.load_cert_chain(self.settings.tls_certificate, self.settings.tls_key or None)
+            context.load_cert_chain(self.gateway.tls_certificate, self.gateway.tls_key or None)
         except (OSError, ssl.SSLError) as error:
-            raise ListenError(f"TLS certificate {self.settings.tls_certificate} cannot be used: {error}") from None
+            raise ListenError(f"TLS certificate {self.gateway.tls_certificate} cannot be used: {error}") from None
         return context

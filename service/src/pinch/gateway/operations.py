@@ -32,12 +32,13 @@ async def ready(request: web.Request) -> web.Response:
     """Say whether the service can work, and to holders of a token what it waits for."""
     context = context_of(request)
     damaged = context.store.writer.damaged
-    is_ready = not context.waiting_for and not damaged
+    closed = context.store.closed
+    is_ready = not (context.waiting_for or damaged or closed)
     body: dict[str, object] = {"ready": is_ready}
     if token_name(request) is not None:
         body["waiting_for"] = sorted(context.waiting_for)
         body["tier"] = context.tier.name
-        body["store"] = f"damaged: {damaged}" if damaged else "ok"
+        body["store"] = f"damaged: {damaged}" if damaged else "closed" if closed else "ok"
         body["set_aside"] = str(context.store.set_aside) if context.store.set_aside else None
         body["model"] = context.embedder.trouble or ("loaded" if context.embedder.loaded else "not loaded")
     return respond(body, status=200 if is_ready else 503)

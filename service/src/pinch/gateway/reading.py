@@ -14,6 +14,7 @@ from aiohttp import web
 
 from pinch.errors import Busy, Invalid, TooLarge
 from pinch.gateway.bodies import BATCH_LIMIT
+from pinch.gateway.faults import UnsupportedMediaType
 
 PARSED_FACTOR = 2
 """Bytes that a body is booked with for each byte read: itself and its parsed form."""
@@ -48,6 +49,19 @@ class InFlight:
         self.used += size
 
     @contextmanager
+    def holding(self, size: int) -> Iterator[None]:
+        """Book what a request keeps while it waits for its turn; one that is alone always passes.
+
+        Raises:
+            Busy: the account is used up.
+        """
+        self.take(size, 0)
+        try:
+            yield
+        finally:
+            self.used -= size
+
+    @contextmanager
     def answering(self, size: int) -> Iterator[None]:
         """Book an answer whose texts have `size` bytes while it is made.
 
@@ -68,8 +82,16 @@ async def pieces(request: web.Request, size: int, stall_s: float = STALL_S) -> A
     """Yield the body in pieces of at most `size` bytes.
 
     Raises:
-        Invalid: it ends too early, cannot be unpacked, or for `stall_s` seconds nothing comes.
+        UnsupportedMediaType: it is packed; unpacking would take memory that its size does not tell.
+        Invalid: it ends too early, or for `stall_s` seconds nothing comes.
     """
+    coding = request.headers.get("Content-Encoding", "identity")
+    if coding.strip().lower() != "identity":
+        raise UnsupportedMediaType(
+            f"content encoding is {coding[:40]!r}; bodies are taken as they are",
+            param="content-encoding",
+            hint="send it unpacked",
+        )
     hint = "send it again; nothing was changed"
     try:
         while True:

@@ -44,13 +44,8 @@ class DatabaseConfig(NamedTuple):
     """Whether the index of the log lives in memory, and not in a file: other programs cannot read along then."""
 
 
-class Opened(NamedTuple):
-    """What opening the store found."""
-
-    config: DatabaseConfig
-    """How it could be opened, for the connections to come."""
-    set_aside: Path | None = None
-    """Where a corrupt file went, if there was one."""
+_SIDES = ("-wal", "-shm", ".damaged")
+"""Ends of the names of what stands beside a store: SQLite's log and its index, and word of damage."""
 
 
 def translate(error: apsw.Error) -> PinchError:
@@ -149,7 +144,9 @@ def connect(config: DatabaseConfig) -> apsw.Connection:
     return connection
 
 
-def open_store(config: DatabaseConfig, clock: Callable[[], float] = time.time) -> tuple[apsw.Connection, Opened]:
+def open_store(
+    config: DatabaseConfig, clock: Callable[[], float] = time.time
+) -> tuple[apsw.Connection, DatabaseConfig]:
     """Open or create the store; a corrupt file is set aside, never overwritten.
 
     Raises:
@@ -163,18 +160,17 @@ def open_store(config: DatabaseConfig, clock: Callable[[], float] = time.time) -
         except (apsw.CorruptError, apsw.NotADBError) as error:
             set_aside = _set_aside(config.path, clock())
             log.error("store %s is damaged (%s): set aside as %s", config.path, error, set_aside)
-            connection, opened = _open_somehow(config)
-            return connection, opened._replace(set_aside=set_aside)
+            return _open_somehow(config)
     except apsw.Error as error:
         raise translate(error) from error
 
 
-def _open_somehow(config: DatabaseConfig) -> tuple[apsw.Connection, Opened]:
+def _open_somehow(config: DatabaseConfig) -> tuple[apsw.Connection, DatabaseConfig]:
     with suppress(apsw.IOError):
-        return _open_checked(config), Opened(config)
+        return _open_checked(config), config
     log.warning("the disk has no room for the index of the store's log: it is kept in memory")
     alone = config._replace(alone=True)
-    return _open_checked(alone), Opened(alone)
+    return _open_checked(alone), alone
 
 
 def _open_checked(config: DatabaseConfig) -> apsw.Connection:
@@ -226,13 +222,19 @@ def _set_aside(path: Path, now: float) -> Path:
     while target.exists():
         attempt += 1
         target = path.with_name(f"{path.name}.corrupt-{stamp}-{attempt}")
-    for suffix in ("-wal", "-shm", ".damaged"):
+    for suffix in _SIDES:
         side = path.with_name(path.name + suffix)
         if side.exists():
             side.rename(target.with_name(target.name + suffix))
     if path.exists():
         path.rename(target)
     return target
+
+
+def newest_set_aside(path: Path) -> Path | None:
+    """Return the corrupt file that was set aside last and is still there; names carry the time."""
+    found = (each for each in path.parent.glob(f"{path.name}.corrupt-*") if not each.name.endswith(_SIDES))
+    return max(found, default=None)
 
 
 def mark_damaged(path: Path, reason: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -57,6 +58,7 @@ class Embedder:
         self._cache: LRUCache[str, Vector] = LRUCache(cache_bytes, _entry_bytes)
         self._idle: asyncio.TimerHandle | None = None
         self._loading = asyncio.Lock()
+        self._stopping = threading.Event()
 
     @property
     def loaded(self) -> bool:
@@ -85,7 +87,8 @@ class Embedder:
             log.error("no semantic recall: %s", self.trouble)
 
     def stop(self) -> None:
-        """Finish the running inference and free the model."""
+        """End the running inference at its next window, and free the model."""
+        self._stopping.set()
         if self._idle is not None:
             self._idle.cancel()
         if self._pool is not None:
@@ -97,7 +100,9 @@ class Embedder:
         cached = self._cache.get(text)
         if cached is not None:
             return cached
-        vector = await self._use(lambda session: quantize(session.embed(session.manifest.prefix_query + text)[0]))
+        vector = await self._use(
+            lambda session: quantize(self._embed(session, session.manifest.prefix_query + text)[0])
+        )
         if len(text) <= CACHED_QUERY_LIMIT and self.cache_bytes > 2 * ENTRY_OVERHEAD + len(vector.int8):
             self._cache[text] = vector
         return vector
@@ -105,12 +110,12 @@ class Embedder:
     async def document(self, text: str) -> Vector:
         """Return the stored form of a text's vector."""
         return await self._use(
-            lambda session: _tidy(quantize(session.embed(session.manifest.prefix_document + text)[0]))
+            lambda session: _tidy(quantize(self._embed(session, session.manifest.prefix_document + text)[0]))
         )
 
     async def floats(self, text: str) -> tuple[Floats, int]:
         """Return the float vector of a text, shape `[dimensions]`, and its number of tokens."""
-        return await self._use(lambda session: _tidy(session.embed(text)))
+        return await self._use(lambda session: _tidy(self._embed(session, text)))
 
     async def unload(self) -> int:
         """Free the model; return the bytes of anonymous memory that came back."""
@@ -129,6 +134,9 @@ class Embedder:
         held = self.cache_used
         self._cache.clear()
         return held
+
+    def _embed(self, session: Session, text: str) -> tuple[Floats, int]:
+        return session.embed(text, self._stopping.is_set)
 
     async def _run(self, work: Callable[[], T]) -> T:
         assert self._pool is not None
@@ -154,7 +162,12 @@ class Embedder:
                 before = sample().anonymous_bytes
                 session = await self._run(lambda: load_session(manifest, self.threads))
                 await self._run(lambda: session.embed("warm"))
-            except (ModelUnusable, ImportError, OSError) as error:
+            except OSError as error:  # no memory or no process to be had just now: the next use tries again
+                log.warning("the model cannot be loaded now: %s", error)
+                raise ModelUnusable(
+                    f"the model cannot be loaded now: {error}", hint="use keyword mode, or try again in a minute"
+                ) from None
+            except (ModelUnusable, ImportError) as error:
                 self.trouble = error.message if isinstance(error, PinchError) else str(error)
                 log.error("no semantic recall: %s", self.trouble)
                 raise ModelUnusable(self.trouble, hint="use keyword mode, or repair the model and restart") from None

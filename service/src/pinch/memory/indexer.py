@@ -10,7 +10,7 @@ import apsw
 from pinch.errors import PinchError, StorageFull
 from pinch.memory import vectors
 from pinch.memory.embedding import Embedder
-from pinch.memory.model import bits_of
+from pinch.memory.model import ModelUnusable, bits_of
 from pinch.memory.store import Store
 from pinch.memory.vectors import ModelRow, Pending, Vector
 
@@ -20,6 +20,8 @@ BATCH = 32
 """Vectors that one write stores."""
 RETRY_S = 5
 """Seconds before trying again after a full disk or a busy writer."""
+MODEL_RETRY_S = 60
+"""Seconds before trying again to load a model: its trial takes a processor for a while."""
 UNUSED_KEPT = 4096
 """Vectors of texts that are stored no more and may come back; 1.8 MB at 384 dimensions."""
 
@@ -77,6 +79,7 @@ class Indexer:
 
     async def _work(self) -> None:
         while True:
+            pause = RETRY_S
             await self._wake.wait()
             self._wake.clear()
             try:
@@ -90,11 +93,12 @@ class Indexer:
                 if self.embedder.trouble:
                     return
                 self.trouble = error.message
+                pause = MODEL_RETRY_S if isinstance(error, ModelUnusable) else RETRY_S
                 log.warning("indexing pauses: %s", error.message)
             except Exception as error:
                 self.trouble = f"indexing failed: {error}"
                 log.exception("indexing pauses")
-            await asyncio.sleep(RETRY_S)
+            await asyncio.sleep(pause)
             self._wake.set()
 
     async def _turn(self, model: ModelRow) -> bool:

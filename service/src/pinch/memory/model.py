@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pinch.errors import PinchError
+from pinch.errors import Busy, PinchError
 from pinch.memory.vectors import Vector
 
 if TYPE_CHECKING:
@@ -98,11 +98,14 @@ class Session:
         self._tokenizer = tokenizer
         self._frame = frame
 
-    def embed(self, text: str) -> tuple[Floats, int]:
+    def embed(self, text: str, ended: Callable[[], bool] = lambda: False) -> tuple[Floats, int]:
         """Return the unit vector of `text`, shape `[dimensions]`, and how many tokens it has.
 
         A text longer than the window is read as several windows of about equal length, whose vectors
         are averaged by their share of the tokens. No window has more than `WINDOW_LIMIT` tokens.
+
+        Raises:
+            Busy: `ended`, asked between windows, said so.
         """
         import numpy as np
 
@@ -112,6 +115,8 @@ class Session:
         borders = [len(ids) * part // count for part in range(count + 1)]
         total = np.zeros(self.manifest.dimensions, np.float32)
         for begin, end in pairwise(borders):
+            if ended():
+                raise Busy("the service stops", hint="try again when it is back")
             total += self._run(ids[begin:end]) * max(1, end - begin)
         norm = float(np.linalg.norm(total))
         return (total / norm if norm else total), len(ids)

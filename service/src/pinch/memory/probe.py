@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import platform
 import signal
 import sys
 from pathlib import Path
 
 from pinch.memory.model import Manifest, ModelUnusable, load_session, read_manifest
+
+log = logging.getLogger(__name__)
 
 TIMEOUT_S = 120
 SENTENCE = "The kettle is on the left shelf."
@@ -29,7 +32,8 @@ async def probe(manifest: Manifest, record: Path) -> None:
     """Embed one sentence in a subprocess, once for each model, runtime and kernel; `record` remembers success.
 
     Raises:
-        ModelUnusable: the subprocess died, failed or took too long.
+        ModelUnusable: the subprocess died or failed.
+        OSError: it could not be started or took too long, which may be otherwise next time.
     """
     fingerprint = _fingerprint(manifest)
     if _recorded(record) == fingerprint:
@@ -45,7 +49,7 @@ async def probe(manifest: Manifest, record: Path) -> None:
         await process.wait()
         if isinstance(error, asyncio.CancelledError):
             raise
-        raise ModelUnusable(f"model {manifest.name} did not answer within {TIMEOUT_S} s") from None
+        raise TimeoutError(f"model {manifest.name} did not answer within {TIMEOUT_S} s") from None
     hint = "recall goes on by keyword; install another onnxruntime, or pin the minimal tier"
     code = process.returncode or 0
     if code < 0:
@@ -55,8 +59,11 @@ async def probe(manifest: Manifest, record: Path) -> None:
             output.decode("utf-8", "replace").strip() or f"the model's trial ended with {code}", hint=hint
         )
     partial = record.with_suffix(".partial")
-    partial.write_text(fingerprint + "\n", "utf-8")
-    partial.replace(record)
+    try:
+        partial.write_text(fingerprint + "\n", "utf-8")
+        partial.replace(record)
+    except OSError as error:
+        log.warning("the model's trial went well and is not remembered: %s", error)
 
 
 def main(folder: str) -> int:

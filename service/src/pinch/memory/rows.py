@@ -77,7 +77,9 @@ def remove_items(connection: apsw.Connection, items: Iterable[int]) -> int:
         connection.execute("DELETE FROM item_tags WHERE item = ?", (item,))
         connection.execute("DELETE FROM pending WHERE item = ?", (item,))
         connection.execute("DELETE FROM items WHERE id = ?", (item,))
-        connection.execute("INSERT OR IGNORE INTO vanished (item) VALUES (?)", (item,))
+        connection.execute(
+            "INSERT OR IGNORE INTO vanished (item) SELECT ? WHERE EXISTS (SELECT 1 FROM models)", (item,)
+        )
         count += 1
     return count
 

@@ -13,7 +13,7 @@ import apsw
 
 from pinch.errors import PinchError, StorageFull, StoreDamaged
 from pinch.memory import documents, snapshot
-from pinch.memory.database import DatabaseConfig, hold_lock, open_store
+from pinch.memory.database import DatabaseConfig, hold_lock, newest_set_aside, open_store
 from pinch.memory.readers import Readers
 from pinch.memory.writer import Writer
 
@@ -34,9 +34,14 @@ class Store:
         self.writer: Writer
         self.readers: Readers
         self.set_aside: Path | None = None
-        """Where the corrupt file went that the start found."""
+        """The corrupt file that was set aside last, until someone takes it away; as of the start."""
         self._lock: int | None = None
         self._retry: asyncio.Task[None] | None = None
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing is read or written: it ends, is being swapped, or a swap could not open the new file."""
+        return self.readers.closing
 
     def open(self) -> None:
         """Take the folder and open the file.
@@ -56,10 +61,10 @@ class Store:
             raise
 
     def _open(self) -> None:
-        connection, opened = open_store(self.config)
-        self.set_aside = opened.set_aside or self.set_aside
+        connection, config = open_store(self.config)
+        self.set_aside = newest_set_aside(config.path)
         self.writer = Writer(connection, self.config.path, self.config.ingest_bytes, documents.sweep)
-        self.readers = Readers(opened.config, self.writer.condemn)
+        self.readers = Readers(config, self.writer.condemn)
         self.writer.start()
         self.readers.start()
 

@@ -186,9 +186,11 @@ class FolderSync:
         documents.check_path(found.path)
         loop = asyncio.get_running_loop()
         status = await loop.run_in_executor(None, found.file.stat)
-        origin = Origin(str(found.folder), status.st_mtime_ns)
+        # The later of the two: an edit that keeps size and mtime, as `cp -p` and rsync do, is seen by its ctime.
+        touched_ns = max(status.st_mtime_ns, status.st_ctime_ns)
+        origin = Origin(str(found.folder), touched_ns)
         known = await self.store.readers.run(lambda connection: _known(connection, self.space, found.path))
-        if known is not None and known == (status.st_size, status.st_mtime_ns):
+        if known is not None and known == (status.st_size, touched_ns):
             return
         chunker = Chunker(self.chunk_tokens, self.chunk_overlap)
         upload = Upload(self.store.writer, self.space, found.path, _now(), chunker, origin=origin)

@@ -16,32 +16,40 @@ LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-in
 NEVER_IMPORTED := anyio click colorama filelock flatbuffers fsspec h11 hf-xet httpcore2 httpx2 httpx2-jsfetch \
     huggingface-hub packaging protobuf pyyaml truststore
 EMULATED := $(filter ansible/inventory/emulated,$(INVENTORY))
+# `make serve` brings its own model, unless the user named a folder or a file of settings, or the tier has none.
+SERVED_MODEL := $(if $(PINCH_CONFIG)$(filter minimal,$(PINCH_TIER))$(filter-out undefined,$(origin PINCH_MODEL_DIR)),,\
+    .state/$(MODEL))
 
 .PHONY: help up down serve test test-all verify image-base lint docs lock benchmark
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-up: $(READY) ## provision the boards of INVENTORY, verify them, show one at work
+up: $(READY) $(if $(EMULATED),image-base) ## provision the boards of INVENTORY, verify them, show one at work
 	$(if $(EMULATED),image/emulator up $(BOARD))
 	ansible-playbook -i $(INVENTORY) ansible/site.yml
 	pytest tests/board --hosts='ansible://pinch' --ansible-inventory=$(INVENTORY)
 	python -m tests.demonstration --inventory $(INVENTORY)
 
+# BOARD's default is for `up`: only a board that somebody names is shut down alone.
 down: $(READY) ## shut the emulated boards down
-	image/emulator down $(BOARD)
+	image/emulator down $(if $(filter-out file,$(origin BOARD)),$(BOARD))
 
+# The environment beats the file that PINCH_CONFIG names, so beside one there are no defaults.
+ifndef PINCH_CONFIG
 serve: export PINCH_STATE_DIR ?= $(CURDIR)/.state
 serve: export PINCH_TOKENS_FILE ?= $(CURDIR)/.state/tokens
 serve: export PINCH_MODEL_DIR ?= $(CURDIR)/.state/$(MODEL)
+endif
 serve: $(READY) ## run the service on this machine in the foreground, its state in .state/
-	@test -e $(PINCH_MODEL_DIR)/manifest.json || python -m pinch_models build $(MODEL) --out $(PINCH_MODEL_DIR)
+	$(if $(SERVED_MODEL),@test -e $(SERVED_MODEL)/manifest.json || \
+	    python -m pinch_models build $(MODEL) --out $(SERVED_MODEL))
 	exec pinch serve
 
 verify: $(READY) ## prove the budget of the boards of INVENTORY; the report lands in reports/
 	pytest tests/board tests/budget --hosts='ansible://pinch' --ansible-inventory=$(INVENTORY)
 
-test: $(READY) lint ## what CI runs: every suite but the long scenarios
+test: $(READY) image-base lint ## what CI runs: every suite but the long scenarios
 	pytest service/tests tests/roles tests/faults
 	pytest roles/models/pipeline/tests
 	pytest image/tests -m "not emulated"
@@ -53,8 +61,12 @@ test-all: test ## that, the whole load on every tier, and the power cuts
 	molecule test -s pi4
 	molecule test -s faults
 
-image-base: $(READY) ## build the base image of the emulated boards
-	image/build
+# The user makes the cache folder, so that what root makes in it can be given to its owner.
+image-base: $(READY) ## build the base image of the emulated boards, unless it is cached
+	@test -e "$$(image/build --where)/manifest.json" || { cache="$${PINCH_CACHE:-$$HOME/.cache/pinch}"; \
+	    echo "Root builds the image of the emulated boards, for its file owners and mounts, into $$cache/image"; \
+	    mkdir -p "$$cache" && $(ROOT) env PINCH_CACHE="$$cache" PINCH_DEBIAN_MIRROR="$$PINCH_DEBIAN_MIRROR" \
+	        $(BIN)/python -B image/build; }
 
 lint: $(READY) ## ruff, mypy strict, ansible-lint production, yamllint
 	ruff check .

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
@@ -16,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from attrs import frozen
-from pinch.tiers import Tier, load_tiers
+from pinch.cli.address import Address, address
+from pinch.settings import Settings
+from pinch.tiers import MEBIBYTE, Tier, load_tiers
 from testinfra.host import Host
 
 from tests.client import Client, RefusedError
@@ -29,7 +32,6 @@ MODELS = "/var/lib/pinch-models"
 RELEASE = "/opt/pinch/current"
 SCRATCH = "/var/tmp/pinch-proof"
 GROUPS = "/sys/fs/cgroup"
-PORT = 18789
 TUNNEL_S = 60.0
 BOOT_S = 180.0
 
@@ -155,16 +157,53 @@ class Board:
             return load_tiers().named(client.call("GET", "/v1/budget")["tier"])
 
     @cached_property
+    def model(self) -> str:
+        """Name of the model that the board was given, empty where it has none."""
+        return str(self.variables.get("models_name") or self.tier.model)
+
+    @property
+    def wanted_limits(self) -> dict[str, int]:
+        """Limits that the unit should have, in bytes by the kernel's name: those of the inventory, else the tier's."""
+        high, maximum, swap = (
+            int(self.variables.get(f"pinch_memory_{name}_mb", 0)) for name in ("high", "max", "swap_max")
+        )
+        maximum = maximum or self.tier.memory_max_mb
+        swaps = self.swap_mechanism != "none"
+        megabytes = {
+            "memory.max": maximum,
+            "memory.high": high or min(self.tier.memory_high_mb, maximum),
+            "memory.swap.max": (swap or self.tier.memory_swap_max_mb) if swaps else 0,
+        }
+        return {name: value * MEBIBYTE for name, value in megabytes.items()}
+
+    @property
+    def swap_mechanism(self) -> str:
+        """How the board should swap: `zram`, `file` or `none`."""
+        return str(self.variables.get("swap_mechanism", "zram"))
+
+    @cached_property
+    def listen(self) -> str:
+        """Address and port that the board's file of settings names, else the service's default."""
+        return str(tomllib.loads(self.run(f"cat {CONFIG}")).get("listen", Settings().listen))
+
+    @cached_property
+    def address(self) -> Address:
+        """Where programs on the board reach the service."""
+        return address(None, Settings(listen=self.listen))
+
+    @cached_property
     def port(self) -> int:
-        """Local port that leads to the service, which listens on the board's loopback only.
+        """Local port that leads to the service.
 
         The tunnel is opened once, for on a small board a login takes seconds; it outlives restarts of the service.
         """
-        return PORT if self.login.local else self._held.enter_context(tunnel(self.login, PORT))
+        if self.login.local:
+            return self.address.port
+        return self._held.enter_context(tunnel(self.login, self.address))
 
     def service(self, timeout_s: float = 120.0) -> Client:
         """Return a client of the service with the board's own token."""
-        return Client("127.0.0.1", self.port, self.token, timeout_s)
+        return Client(self.address.host if self.login.local else "127.0.0.1", self.port, self.token, timeout_s)
 
     def await_service(self, timeout_s: float = BOOT_S) -> None:
         """Wait until the service is ready, as after a boot.
@@ -219,12 +258,12 @@ class Board:
     def wait_ready(self, timeout_s: float) -> float:
         """Wait until the service answers ready; return the seconds by the board's own clock."""
         probe = Path(__file__).with_name("onboard") / "ready.py"
-        return float(self.python(probe, "--port", str(PORT), "--timeout", str(timeout_s))["seconds"])
+        return float(self.python(probe, "--port", str(self.address.port), "--timeout", str(timeout_s))["seconds"])
 
 
 @contextmanager
-def tunnel(login: Login, remote_port: int) -> Iterator[int]:
-    """Forward a free local port to the board's loopback; yield the local port.
+def tunnel(login: Login, remote: Address) -> Iterator[int]:
+    """Forward a free local port to an address that the board reaches; yield the local port.
 
     Raises:
         BoardError: ssh does not come up.
@@ -239,7 +278,7 @@ def tunnel(login: Login, remote_port: int) -> Iterator[int]:
         "-o",
         "ControlPath=none",
         "-L",
-        f"127.0.0.1:{port}:127.0.0.1:{remote_port}",
+        f"127.0.0.1:{port}:{remote.netloc}",
     ]
     with subprocess.Popen(login.ssh(*forward), stdin=subprocess.DEVNULL, stdout=sys.stderr) as process:
         try:

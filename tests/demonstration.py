@@ -7,7 +7,7 @@ import sys
 
 import testinfra
 
-from tests.appliance import PORT, TOKENS, Board
+from tests.appliance import TOKENS, Board
 from tests.cache import REPOSITORY
 
 DOCUMENT = REPOSITORY / "docs" / "integrator.md"
@@ -36,8 +36,9 @@ def show(board: Board) -> None:
     say(board.run(f"pinch recall {QUESTION!r} --k 1"))
     say(f"\n{name}$ pinch budget\n")
     say(board.run("pinch budget"))
-    say(f"\nURL    http://127.0.0.1:{PORT} on the board; bring it here with")
-    say(f"       {' '.join(board.login.ssh('-L', f'{PORT}:127.0.0.1:{PORT}'))}")
+    address = board.address
+    say(f"\nURL    {address.url} on the board; bring it here with")
+    say(f"       {' '.join(board.login.ssh('-L', f'{address.port}:{address.netloc}'))}")
     say(f"Token  in {TOKENS} on the board: sudo pinch token show")
 
 

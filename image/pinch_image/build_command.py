@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
+from . import host
 from .build import ensure_image, image_folder
 from .disk import read_manifest
 from .failure import ImageError
@@ -21,7 +23,7 @@ def main() -> int:
         if given.where:
             sys.stdout.write(f"{image_folder(given.image)}\n")
             return 0
-        folder = ensure_image(given.image, given.rebuild)
+        folder = _build(given.image, given.rebuild)
     except ImageError as error:
         sys.stderr.write(f"image: {error}\n")
         return 1
@@ -34,3 +36,14 @@ def main() -> int:
     )
     sys.stdout.write(f"{folder}\n")
     return 0
+
+
+def _build(name: str, rebuild: bool) -> Path:
+    """Return the folder of the image; what root made for it belongs to the owner of the cache, also after a failure."""
+    folder = image_folder(name)
+    try:
+        return ensure_image(name, rebuild)
+    finally:
+        # No more than this: beside them another builder may be at work, on a tree whose owners count.
+        made = (folder, folder.with_suffix(".lock"), folder.parent / "archives")
+        host.give_back([folder.parent, *made, *(file for path in made for file in path.glob("*"))])

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from . import host
-from .boards import find_board, load_boards
+from .boards import Board, find_board, load_boards
 from .build import HERE, ensure_image
 from .failure import ImageError
 from .instance import Instance
@@ -23,10 +23,10 @@ def main() -> int:
     """Do what the command line says and return the exit status."""
     words, remote = _split(sys.argv[1:])
     given = _parser().parse_args(words)
+    parent = Path(given.state) if given.state else host.cache_dir() / "emulator"
     try:
-        board = find_board(BOARDS, given.board)
-        parent = Path(given.state) if given.state else host.cache_dir() / "emulator"
-        return _do(given, Instance(board, parent / board.name), remote)
+        boards = [find_board(BOARDS, given.board)] if given.board else _running(parent)
+        return max((_do(given, Instance(board, parent / board.name), remote) for board in boards), default=0)
     except ImageError as error:
         sys.stderr.write(f"emulator: {error}\n")
         return 1
@@ -38,6 +38,11 @@ def _split(words: list[str]) -> tuple[list[str], list[str]]:
     """Return what stands before the first -- and what stands after it."""
     end = words.index("--") if "--" in words else len(words)
     return words[:end], words[end + 1 :]
+
+
+def _running(parent: Path) -> list[Board]:
+    """Return the boards that are on, of those whose folders are in `parent`."""
+    return [board for board in load_boards(BOARDS).values() if Instance(board, parent / board.name).report()["running"]]
 
 
 def _do(given: argparse.Namespace, instance: Instance, remote: list[str]) -> int:
@@ -83,7 +88,10 @@ def _parser() -> argparse.ArgumentParser:
         "status": "say whether it is on and how it is reached",
     }.items():
         sub = verbs.add_parser(verb, help=does, description=does)
-        sub.add_argument("board", metavar="BOARD", help=names)
+        if verb == "down":
+            sub.add_argument("board", metavar="BOARD", nargs="?", help=f"{names}; without it every board that is on")
+        else:
+            sub.add_argument("board", metavar="BOARD", help=names)
         sub.add_argument("--state", metavar="DIR", help="keep the board's disk and keys in DIR/BOARD")
         if verb != "ssh":
             sub.add_argument("--json", action="store_true", help="answer as JSON")

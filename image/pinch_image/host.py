@@ -6,6 +6,8 @@ import os
 import platform
 import shutil
 import subprocess
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from .failure import ImageError
@@ -25,8 +27,19 @@ def need_root() -> None:
     """Raise ImageError unless we are root."""
     if os.geteuid():
         raise ImageError(
-            "Building the image needs root, for its file owners and mounts, and this is an ordinary user: use sudo."
+            "Building the image needs root, for its file owners and mounts, and this is an ordinary user: "
+            "`make image-base` builds it through sudo."
         )
+
+
+def give_back(paths: Iterable[Path]) -> None:
+    """Give what root made in the cache to the owner of the cache, who then reads, locks and removes it without root."""
+    if os.geteuid() or not cache_dir().exists():
+        return
+    owner = cache_dir().stat()
+    for path in paths:
+        with suppress(FileNotFoundError):
+            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
 def need_tools(*names: str) -> None:

@@ -23,6 +23,11 @@ def test_the_base_image_has_what_the_roles_need_without_internet() -> None:
     assert {"linux-image-arm64", "openssh-server", "sudo", "python3", "systemd-zram-generator", "zstd"} <= set(packages)
 
 
+def test_the_base_image_has_the_file_by_which_tests_of_a_board_know_it() -> None:
+    paths = {file.path for file in load_definition(HERE / "base.toml").files}
+    assert "/etc/systemd/resolved.conf.d/10-pinch.conf" in paths
+
+
 def test_the_base_image_lets_nobody_in_by_password() -> None:
     definition = load_definition(HERE / "base.toml")
     sshd = next(file for file in definition.files if file.path.startswith("/etc/ssh/sshd_config.d/"))

@@ -6,17 +6,18 @@ import socket
 import subprocess
 import sys
 import threading
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from pinch_image import access, host, qmp
+from pinch_image import access, build_command, host, qmp
 from pinch_image.boards import find_board
 from pinch_image.bootstrap import mmdebstrap, package_versions
-from pinch_image.build import HERE, ensure_image
+from pinch_image.build import HERE, ensure_image, image_folder
 from pinch_image.chroot import Chroot
 from pinch_image.definition import load_definition
 from pinch_image.failure import ImageError
-from pinch_image.instance import Instance
+from pinch_image.instance import Instance, Run
 from pinch_image.machine import Wiring, command_line, key_credential
 from pinch_image.process import Process, spawn
 
@@ -130,9 +131,59 @@ def test_the_places_for_native_libraries_leave_no_trace(tmp_path: Path) -> None:
 def test_building_without_root_is_refused_in_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PINCH_CACHE", str(tmp_path))
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    with pytest.raises(ImageError, match=r"needs root.*use sudo"):
+    with pytest.raises(ImageError, match=r"needs root.*make image-base"):
         ensure_image("base")
     assert not list(tmp_path.iterdir())
+
+
+def image_base(cache: Path) -> str:
+    """What `make image-base` prints, where root only says what it would do."""
+    # Made targets are left alone: no virtual environment is set up for this.
+    command = ["make", "-o", ".venv/ready", "image-base", "ROOT=echo"]
+    environment = os.environ | {"PINCH_CACHE": str(cache)}
+    return subprocess.run(command, cwd=HERE.parent, env=environment, capture_output=True, text=True, check=True).stdout
+
+
+def test_root_is_asked_for_an_image_that_is_not_cached_and_for_no_other(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cache = tmp_path / "the cache"
+    asked = image_base(cache)
+    assert f"Root builds the image of the emulated boards, for its file owners and mounts, into {cache}/image" in asked
+    assert f"env PINCH_CACHE={cache}" in asked
+    assert cache.stat().st_uid == os.geteuid()
+    monkeypatch.setenv("PINCH_CACHE", str(cache))
+    image_folder("base").mkdir(parents=True)
+    (image_folder("base") / "manifest.json").touch()
+    assert "PINCH_CACHE" not in image_base(cache)
+
+
+def test_what_root_makes_in_the_cache_goes_to_the_owner_of_the_cache(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    given: list[tuple[Path, int]] = []
+
+    def chown(path: Path, user: int, group: int, *, follow_symlinks: bool) -> None:
+        assert (group, follow_symlinks) == (tmp_path.stat().st_gid, False)
+        given.append((path, user))
+
+    monkeypatch.setenv("PINCH_CACHE", str(tmp_path))
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "chown", chown)
+    monkeypatch.setattr(sys, "argv", ["image/build"])
+    folder = image_folder("base")
+    other = folder.with_name("0123456789abcdef.partial")
+    for path in (folder, folder.parent / "archives", other):
+        path.mkdir(parents=True)
+    for path in (folder / "root.raw", folder.with_suffix(".lock"), folder.parent / "archives" / "bash.deb"):
+        path.touch()
+    files = {"root.raw": {"bytes_on_disk": 0}}
+    manifest = {"packages": {}, "build_seconds": 1, "files": files}
+    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    assert build_command.main() == 0
+    whose = tmp_path.stat().st_uid
+    made = {path for path in folder.parent.rglob("*") if path != other} | {folder.parent}
+    assert set(given) == {(path, whose) for path in made}
 
 
 def test_a_missing_tool_or_space_is_named(tmp_path: Path) -> None:
@@ -213,6 +264,22 @@ def test_a_board_that_is_off_says_so_and_can_be_switched_off_again(tmp_path: Pat
     for switch in (instance.cut, instance.reset, lambda: instance.ssh([])):
         with pytest.raises(ImageError, match="zero2w is off"):
             switch()
+
+
+def test_down_without_a_name_ends_every_board_that_is_on(tmp_path: Path) -> None:
+    running = {}
+    for name in ("zero2w", "pi4"):
+        (tmp_path / name).mkdir()
+        # Stands in for QEMU; nobody answers on its control socket, so it is cut after the timeout.
+        process = spawn([sys.executable, "-c", "import time; time.sleep(60)"], tmp_path / "log")
+        run = Run(process.pid, process.started, 2222, offline=True, image="")
+        (tmp_path / name / "run.json").write_text(json.dumps(asdict(run)), encoding="ascii")
+        running[name] = process
+    done = emulator("down", "--timeout", "0", "--state", str(tmp_path))
+    assert (done.returncode, done.stdout) == (0, "zero2w is off\npi4 is off\n")
+    assert not any(process.alive() for process in running.values())
+    assert emulator("down", "--state", str(tmp_path)).returncode == 0
+    assert emulator("up", "--state", str(tmp_path)).returncode == 2
 
 
 def test_a_damaged_record_is_reported(tmp_path: Path) -> None:

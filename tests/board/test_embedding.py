@@ -30,6 +30,8 @@ def test_int8_vectors_agree_between_architectures(board: Board, tmp_path: Path, 
     tier = board.tier
     if not tier.semantic:
         pytest.skip("this tier has no model")
+    if board.model != tier.model:
+        pytest.skip("the inventory names another model, and the controller compares with the tier's")
     with board.service() as client:
         there = [_vector(client, tier.model, text) for text in TEXTS]
     with (

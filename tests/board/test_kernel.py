@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from pinch.tiers import MEBIBYTE
 
 from tests.appliance import Board
 from tests.report import Figures
@@ -17,16 +18,19 @@ def test_memory_controller_is_on(board: Board) -> None:
 
 
 def test_pressure_is_measured(board: Board) -> None:
+    if not board.variables.get("memory_cgroup_psi", True):
+        pytest.skip("the inventory leaves pressure figures as they are")
     assert "full avg10=" in board.run(f"cat {board.group}/memory.pressure"), (
         "boot with psi=1 on the kernel's command line"
     )
     assert "some avg10=" in board.run("cat /proc/pressure/memory")
 
 
-def test_one_swap_mechanism_and_it_is_bounded(board: Board, figures: Figures) -> None:
+def test_the_board_swaps_as_it_should_and_in_no_other_way(board: Board, figures: Figures) -> None:
     rows = [line.split() for line in board.run("cat /proc/swaps").splitlines()[1:]]
     mechanisms = {"zram" if name.startswith("/dev/zram") else "disk" for name, *_ in rows}
-    assert len(mechanisms) == 1, f"swap is {mechanisms or 'absent'}; expected one mechanism"
+    wanted = {"zram": {"zram"}, "file": {"disk"}, "none": set()}[board.swap_mechanism]
+    assert mechanisms == wanted, f"swap is {mechanisms or 'absent'}; swap_mechanism is {board.swap_mechanism}"
     enabled = board.attempt("systemctl is-enabled dphys-swapfile.service rpi-swap.service 2>/dev/null").stdout.split()
     assert enabled.count("enabled") + ("zram" in mechanisms and not enabled.count("enabled")) <= 1
     figures.add("swap", ", ".join(f"{name} {int(kilobytes) // 1024} MB" for name, _, kilobytes, *_ in rows))
@@ -34,10 +38,11 @@ def test_one_swap_mechanism_and_it_is_bounded(board: Board, figures: Figures) ->
 
 def test_zram_cannot_eat_the_memory_it_serves(board: Board, figures: Figures) -> None:
     """zram is charged to nobody's control group, so only its own limit bounds it."""
-    if not board.run("cat /proc/swaps").count("/dev/zram"):
-        pytest.skip("this board swaps to disk")
+    if board.swap_mechanism != "zram":
+        pytest.skip(f"swap_mechanism is {board.swap_mechanism}")
     total = int(board.run("awk '/^MemTotal/ {print $2}' /proc/meminfo")) * 1024
-    allowed = total * int(str(board.tier.host["zram_limit_percent"])) // 100
+    share = total * int(str(board.tier.host["zram_limit_percent"])) // 100
+    allowed = int(board.variables.get("swap_zram_limit_mb", 0)) * MEBIBYTE or share
     found = int(board.run("awk '{print $4}' /sys/block/zram0/mm_stat"))
     figures.add("zram limit", found / 2**20, "MB", f"≤ {allowed / 2**20:.0f} MB")
     assert 0 < found <= allowed + 2**20
@@ -55,7 +60,8 @@ def test_sysctl_is_live_and_not_only_written(board: Board) -> None:
 def test_kernel_swaps_early_where_swap_is_memory(board: Board, figures: Figures) -> None:
     swappiness = int(board.run("cat /proc/sys/vm/swappiness"))
     figures.add("vm.swappiness", swappiness)
-    if board.run("cat /proc/swaps").count("/dev/zram"):
+    chosen = board.variables.get("sysctl_sets") or "vm.swappiness" in board.variables.get("sysctl_values", {})
+    if board.swap_mechanism == "zram" and not chosen:
         assert swappiness >= SWAPPINESS_OF_ZRAM
 
 

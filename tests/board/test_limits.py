@@ -8,17 +8,12 @@ from tests.appliance import Board
 from tests.report import Figures
 
 
-def test_kernel_holds_the_tiers_limits(board: Board, figures: Figures) -> None:
-    tier = board.tier
-    figures.add("tier", tier.name)
-    for file, megabytes in (
-        ("memory.max", tier.memory_max_mb),
-        ("memory.high", tier.memory_high_mb),
-        ("memory.swap.max", tier.memory_swap_max_mb),
-    ):
+def test_kernel_holds_the_limits_of_the_tier_or_the_inventory(board: Board, figures: Figures) -> None:
+    figures.add("tier", board.tier.name)
+    for file, wanted in board.wanted_limits.items():
         found = board.limit(file)
-        figures.add(file, "max" if found is None else found // MEBIBYTE, "MB", f"= {megabytes} MB")
-        assert found == megabytes * MEBIBYTE, f"{board.group}/{file}"
+        figures.add(file, "max" if found is None else found // MEBIBYTE, "MB", f"= {wanted // MEBIBYTE} MB")
+        assert found == wanted, f"{board.group}/{file}"
 
 
 def test_no_parent_limits_the_unit_further(board: Board) -> None:
@@ -69,5 +64,8 @@ def test_swap_that_the_service_may_use_fits_beside_the_rest(board: Board) -> Non
         int(limit) for limit in board.run("awk '{print $4}' /sys/block/zram*/mm_stat 2>/dev/null || true").split()
     )
     host = {name: int(str(tier.host[f"{name}_mb"])) * MEBIBYTE for name in ("tmpfs", "journal", "reserve")}
-    need = tier.memory_max_mb * MEBIBYTE + zram + sum(host.values())
-    assert need <= total, f"{tier.name}: unit {tier.memory_max_mb} MB, zram {zram}, {host}"
+    unit = board.limit("memory.max")
+    others = int(board.variables.get("preflight_other_memory_mb", 0)) * MEBIBYTE
+    assert unit is not None
+    need = unit + others + zram + sum(host.values())
+    assert need <= total, f"{tier.name}: unit {unit}, other services {others}, zram {zram}, {host}"

@@ -75,7 +75,7 @@ def test_the_command_on_the_board_finds_it_too(board: Board, service: Client) ->
 
 def test_the_model_is_never_loaded_where_there_is_none(board: Board, service: Client, tier: Tier) -> None:
     if tier.semantic:
-        assert service.call("GET", "/v1/sync")["embedding"]["model"] == tier.model
+        assert service.call("GET", "/v1/sync")["embedding"]["model"] == board.model
         return
     process = board.properties("MainPID")["MainPID"]
     mapped = board.run(f"grep -cE 'onnxruntime|numpy|tokenizers' /proc/{process}/maps; true")

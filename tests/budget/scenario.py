@@ -13,7 +13,7 @@ from typing import Any
 from attrs import frozen
 from pinch.tiers import MEBIBYTE, Tier
 
-from tests.appliance import PORT, TOKENS, UNIT, Board, BoardError
+from tests.appliance import TOKENS, UNIT, Board, BoardError
 from tests.client import RefusedError
 from tests.corpus.snapshot import Built
 from tests.report import Figures
@@ -161,7 +161,7 @@ def run_load(board: Board, corpus: Built, limits: Limits, tier: Tier) -> Run:
     """
     queries, live = board.push(corpus.queries), board.push(corpus.live)
     group = board.group
-    address = ["--address", f"127.0.0.1:{PORT}", "--tokens", TOKENS, "--group", group]
+    address = ["--address", board.address.netloc, "--tokens", TOKENS, "--group", group]
     what = ["--queries", queries, "--live", live, "--seconds", str(SECONDS), "--clients", str(CLIENTS)]
     board.run(f"systemctl stop {UNIT}")
     with limited(board, limits):

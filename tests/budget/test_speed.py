@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from pinch.tiers import Tier
 
-from tests.appliance import PORT, RELEASE, STATE, TOKENS, UNIT, Board
+from tests.appliance import RELEASE, STATE, TOKENS, UNIT, Board
 from tests.corpus.snapshot import Built
 from tests.report import Figures
 
@@ -30,7 +30,7 @@ def fresh(board: Board, loaded: Built) -> None:
 def test_keyword_recall_costs_little_more_than_its_query(
     board: Board, loaded: Built, tier: Tier, figures: Figures
 ) -> None:
-    address = ["--address", f"127.0.0.1:{PORT}", "--tokens", TOKENS, "--packages", PACKAGES]
+    address = ["--address", board.address.netloc, "--tokens", TOKENS, "--packages", PACKAGES]
     store = ["--store", f"{STATE}/pinch.db", "--cache-kb", str(tier.sqlite_cache_kb)]
     found = board.python(ONBOARD / "keyword.py", *address, *store, "--queries", board.push(loaded.queries))
     for name, milliseconds in (("keyword recall", found["recall_ms"]), ("bare FTS5 query", found["bare_ms"])):
@@ -43,7 +43,8 @@ def test_keyword_recall_costs_little_more_than_its_query(
 def test_start_to_first_recall_costs_little_more_than_its_imports(board: Board, figures: Figures) -> None:
     found = board.python(
         ONBOARD / "start.py",
-        *("--address", f"127.0.0.1:{PORT}", "--tokens", TOKENS, "--unit", UNIT, "--release", RELEASE, "--state", STATE),
+        *("--address", board.address.netloc, "--tokens", TOKENS, "--unit", UNIT),
+        *("--release", RELEASE, "--state", STATE),
     )
     figures.add("bare imports of the third-party modules", found["imports"], "s")
     figures.add("start to first recall, page cache warm", found["process"], "s")

@@ -22,10 +22,14 @@ class Address:
     """PEM file that a TLS service on this machine shows; it is trusted as it stands."""
 
     @property
+    def netloc(self) -> str:
+        """Host and port, as a URL has them."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
     def url(self) -> str:
         """The address as people write it."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}:{self.port}"
+        return f"{self.scheme}://{self.netloc}"
 
     @property
     def local(self) -> bool:

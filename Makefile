@@ -11,7 +11,8 @@ export PATH := $(BIN):$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible/ansible.cfg
 export PYTHONPATH := $(CURDIR)/roles/models/pipeline:$(CURDIR)/image
 MODEL := all-MiniLM-L6-v2-int8
-LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
+LOCK := --quiet --system-certs --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+    --no-annotate --no-header
 # What ONNX Runtime and tokenizers depend on and inference never imports; 30 MB on the card.
 NEVER_IMPORTED := anyio click colorama filelock flatbuffers fsspec h11 hf-xet httpcore2 httpx2 httpx2-jsfetch \
     huggingface-hub packaging protobuf pyyaml truststore

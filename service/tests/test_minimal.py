@@ -29,10 +29,11 @@ def test_the_heavy_libraries_never_come_in(minimal: Service, space: str) -> None
     assert not [path for path in found if any(name in path for name in HEAVY)]
 
 
-def test_what_is_forgotten_leaves_nothing_behind_where_no_index_waits_for_it(minimal: Service, space: str) -> None:
-    forgotten = minimal.remember("The kettle stands on the shelf.", space=space)
-    assert minimal.call("DELETE", f"/v1/memories/{forgotten}").status in {200, 204}
-    store = apsw.Connection(str(minimal.store), flags=apsw.SQLITE_OPEN_READONLY)
+def test_what_is_forgotten_leaves_nothing_behind_where_no_index_waits_for_it(start: Callable[..., Service]) -> None:
+    service = start(PINCH_TIER="minimal")
+    forgotten = service.remember("The kettle stands on the shelf.")
+    assert service.call("DELETE", f"/v1/memories/{forgotten}").status == 204
+    store = apsw.Connection(str(service.store), flags=apsw.SQLITE_OPEN_READONLY)
     assert store.execute("SELECT count(*) FROM vanished").get == 0
     store.close()
 

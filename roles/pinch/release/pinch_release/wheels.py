@@ -22,6 +22,7 @@ def install_wheels(lock: Path, target: Target, into: Path) -> None:
     """
     command = [
         _uv(), "pip", "install", "--quiet", "--no-deps", "--require-hashes", "--no-build-isolation",
+        "--system-certs",  # as pip, apt and git: a network's own authority stands in the machine's store
         "--python", sys.executable, "--link-mode", "copy",
         "--python-version", target.python, "--python-platform", target.platform,
         "--only-binary", ":all:", *(part for name in SOURCE_ONLY for part in ("--no-binary", name)),

@@ -66,9 +66,11 @@ def test_two_builds_in_processes_of_their_own_are_the_same_bytes(tiny: Path, tmp
 
 
 def test_the_archive_unpacks_to_the_model(cache: Cache, built: Built, tmp_path: Path) -> None:
-    with tarfile.open(cache.archive(built)) as tar:
+    archive = cache.archive(built)
+    with tarfile.open(archive) as tar:
         assert {(entry.uid, entry.mtime) for entry in tar} == {(0, 0)}
-        tar.extractall(tmp_path / "device", filter="data")
+    (tmp_path / "device").mkdir()
+    subprocess.run(["tar", "--extract", "--file", archive, "--directory", tmp_path / "device"], check=True)
     assert _contents(tmp_path / "device" / directory_name(built.manifest)) == _contents(built.path)
 
 

@@ -8,10 +8,14 @@ import io
 import threading
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import cast
+from unittest.mock import Mock
 
 import pytest
 from aiohttp import web
 from pinch.errors import Busy
+from pinch.gateway.answers import dropped_when_stalled
 from pinch.gateway.bodies import BATCH_LIMIT, TAGS_LIMIT
 from pinch.gateway.operations import send
 from pinch.gateway.reading import MARKS_LIMIT, InFlight
@@ -119,6 +123,14 @@ def test_a_download_that_nobody_reads_ends() -> None:
 
     with pytest.raises(TimeoutError):
         asyncio.run(send(Stalled(), io.BytesIO(b"x"), stall_s=0.05))
+
+
+def test_a_client_that_stops_taking_its_answer_is_cut_off() -> None:
+    transport = Mock()
+    request = cast("web.Request", SimpleNamespace(transport=transport))
+    with pytest.raises(ConnectionAbortedError), dropped_when_stalled(request):
+        raise TimeoutError
+    transport.abort.assert_called_once_with()
 
 
 def test_a_look_at_the_head_of_a_snapshot_makes_none(minimal: Service) -> None:

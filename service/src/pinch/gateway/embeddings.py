@@ -13,6 +13,7 @@ from aiohttp import web
 from attrs import frozen
 
 from pinch.errors import Conflict, Invalid, NotFound
+from pinch.gateway.answers import dropped_when_stalled
 from pinch.gateway.bodies import BATCH_LIMIT, check_text
 from pinch.gateway.context import Context, context_of
 from pinch.gateway.query import Query
@@ -58,13 +59,14 @@ async def create(request: web.Request) -> web.StreamResponse:
             vector, count = await context.embedder.floats(text)
             vectors.append(vector)
             tokens += count
-        return await _send(request, body, vectors, tokens)
+        with dropped_when_stalled(request):
+            return await _send(request, body, vectors, tokens)
 
 
 async def _send(
     request: web.Request, body: EmbeddingsBody, vectors: Sequence[Floats], tokens: int
 ) -> web.StreamResponse:
-    """Answer vector by vector: as JSON, 256 of them are 2 MB and take three times as much to make."""
+    """Answer vector by vector: as JSON a vector is several times as large."""
     answer = web.StreamResponse(headers={"Content-Type": "application/json"})
     await answer.prepare(request)
     opening = '{"object":"list","data":['

@@ -12,7 +12,7 @@ from typing import BinaryIO
 from aiohttp import web
 
 from pinch.errors import Conflict, StorageFull
-from pinch.gateway.answers import respond
+from pinch.gateway.answers import dropped_when_stalled, respond
 from pinch.gateway.auth import token_name
 from pinch.gateway.context import Context, context_of
 from pinch.gateway.query import Query
@@ -88,13 +88,9 @@ async def save_snapshot(request: web.Request) -> web.StreamResponse:
             response = web.StreamResponse(headers={"Content-Type": "application/vnd.pinch.snapshot"})
             response.content_length = path.stat().st_size
             await response.prepare(request)
-            with path.open("rb") as file:
+            with path.open("rb") as file, dropped_when_stalled(request):
                 await send(response, file)
             return response
-        except TimeoutError:
-            if request.transport is not None:
-                request.transport.abort()
-            raise ConnectionAbortedError("the client stopped reading the snapshot") from None
         finally:
             path.unlink(missing_ok=True)
 

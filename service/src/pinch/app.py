@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,13 @@ from pathlib import Path
 
 import apsw
 
+from pinch.agents.agent import Agent
+from pinch.agents.archive import archive_into
+from pinch.agents.bus import Bus
+from pinch.agents.followers import Followers
+from pinch.agents.provider import Provider
+from pinch.agents.sessions import IN_USE, SUMMARY_BYTES, Sessions
+from pinch.agents.tools import Tools
 from pinch.budget import allocator
 from pinch.budget.ledger import Ledger, OverBudget
 from pinch.errors import PinchError
@@ -21,7 +29,11 @@ from pinch.gateway.listener import Listener, ListenError
 from pinch.gateway.metrics import Metrics
 from pinch.gateway.reading import InFlight
 from pinch.gateway.tokens import TokensError
+from pinch.gateway.websocket.events import RunEvents
+from pinch.gateway.websocket.pool import BUFFERS_AT_ONCE, Pool
+from pinch.logbook import Logbook
 from pinch.memory import vectors
+from pinch.memory.access import Memories
 from pinch.memory.database import DatabaseConfig
 from pinch.memory.embedding import Embedder
 from pinch.memory.indexer import Indexer
@@ -35,6 +47,7 @@ from pinch.tiers import KIBIBYTE, Machine, Tier, TierError, TierTable, fits, loa
 log = logging.getLogger(__name__)
 
 STORE_FILE = "pinch.db"
+SESSIONS_FOLDER = "sessions"
 MODELS_DIR = Path("/var/lib/pinch-models/current")
 CONNECTION_BYTES = 24 * KIBIBYTE
 """What an open connection holds in aiohttp's buffers and objects."""
@@ -53,10 +66,21 @@ def ledger_of(settings: Settings, tier: Tier) -> Ledger:
     accounts = dict(tier.accounts)
     gateway = settings.gateway
     connections = (gateway.max_connections or tier.max_connections) * CONNECTION_BYTES // KIBIBYTE
-    accounts["connections"] = max(accounts["connections"], connections + (gateway.max_body_kb or tier.max_body_kb))
+    untaken = BUFFERS_AT_ONCE * (gateway.send_buffer_kb or tier.send_buffer_kb)
+    body = gateway.max_body_kb or tier.max_body_kb
+    accounts["connections"] = max(accounts["connections"], connections + body + untaken)
+    accounts["sessions"] = max(accounts["sessions"], _working_sessions_kb(settings, tier))
     if tier.semantic:
         accounts["query_cache"] = settings.embedding.query_cache_kb or accounts["query_cache"]
     return Ledger.checked(tier.name, settings.budget_mb or tier.budget_mb, accounts)
+
+
+def _working_sessions_kb(settings: Settings, tier: Tier) -> int:
+    """Return what the index, the sessions in use and the answers in the making may take, KiB."""
+    agents = settings.agents
+    index = agents.max_sessions * SUMMARY_BYTES // KIBIBYTE
+    answers = (agents.max_runs or tier.max_runs) * settings.provider.max_answer_kb
+    return index + IN_USE * (agents.session_kb or tier.session_kb) + answers
 
 
 def _misfit(settings: Settings, tier: Tier, machine: Machine) -> str | None:
@@ -103,7 +127,11 @@ def _distinct(folders: list[str]) -> list[Path]:
 
 
 class Service:
-    """All parts, joined. Texts go gateway → store → indexer → vectors; queries come back through recall."""
+    """All parts, joined.
+
+    Texts go gateway → store → indexer → vectors, queries come back through recall. What is said goes gateway → bus →
+    agent → provider, and what is answered agent → bus → gateway.
+    """
 
     def __init__(self, context: Context, supervision: Supervision, listener: Listener) -> None:
         self.context = context
@@ -112,7 +140,7 @@ class Service:
         self._check: asyncio.Task[None] | None = None
 
     @classmethod
-    def build(cls, settings: Settings, tier: Tier) -> Service:
+    def build(cls, settings: Settings, tier: Tier, logbook: Logbook) -> Service:
         """Join the parts; nothing is opened yet.
 
         Raises:
@@ -149,7 +177,21 @@ class Service:
             chunk_overlap=memory.chunk_overlap,
             changed=indexer.wake,
         )
-        in_flight = InFlight(ledger.limits["connections"])
+        recall = Recall(store, embedder, indexer, tier.semantic)
+        memories = Memories(store, indexer)
+        bus = Bus(ledger.limits["bus"], settings.agents.max_runs or tier.max_runs)
+        agent = cls._agent(settings, tier, ledger, bus, recall=recall, memories=memories)
+        tokens = TokenKeeper(Path(settings.tokens_file))
+        connections = settings.gateway.max_connections or tier.max_connections
+        pool = Pool(
+            settings.gateway,
+            tokens,
+            connections=connections,
+            buffer_bytes=(settings.gateway.send_buffer_kb or tier.send_buffer_kb) * KIBIBYTE,
+        )
+        followers = Followers()
+        bus.events.subscribe(followers.handle)
+        bus.events.subscribe(RunEvents(pool).handle)
         context = Context(
             settings=settings,
             tier=tier,
@@ -157,22 +199,57 @@ class Service:
             store=store,
             embedder=embedder,
             indexer=indexer,
-            recall=Recall(store, embedder, indexer, tier.semantic),
+            recall=recall,
             sync=sync,
-            tokens=TokenKeeper(Path(settings.tokens_file)),
-            in_flight=in_flight,
+            tokens=tokens,
+            in_flight=InFlight(ledger.limits["connections"]),
             max_body=(settings.gateway.max_body_kb or tier.max_body_kb) * KIBIBYTE,
             metrics=Metrics(ledger),
+            memories=memories,
+            sessions=agent.sessions,
+            bus=bus,
+            agent=agent,
+            followers=followers,
+            pool=pool,
+            logbook=logbook,
         )
-        listener = Listener(settings.listen, settings.gateway, settings.gateway.max_connections or tier.max_connections)
+        listener = Listener(settings.listen, settings.gateway, connections)
         cls._open_accounts(context, listener)
         return cls(context, Supervision.from_environment(store), listener)
+
+    @staticmethod
+    def _agent(
+        settings: Settings, tier: Tier, ledger: Ledger, bus: Bus, *, recall: Recall, memories: Memories
+    ) -> Agent:
+        """Return the agent; prompts go bus → sessions → provider and tools → bus."""
+        sessions = Sessions(
+            Path(settings.state_dir) / SESSIONS_FOLDER,
+            file_limit=(settings.agents.session_kb or tier.session_kb) * KIBIBYTE,
+            count_limit=settings.agents.max_sessions,
+            cache_bytes=ledger.limits["sessions"] - _working_sessions_kb(settings, tier) * KIBIBYTE,
+            archive=archive_into(memories),
+        )
+        provider = Provider(
+            settings.provider,
+            settings.provider.max_answer_kb * KIBIBYTE,
+            random=random.random,
+            at_once=settings.agents.max_runs or tier.max_runs,
+        )
+        tools = Tools(recall, memories, settings.agents.remember_space)
+        return Agent(
+            settings=settings.agents, sessions=sessions, provider=provider, recall=recall, tools=tools, bus=bus
+        )
 
     @staticmethod
     def _open_accounts(context: Context, listener: Listener) -> None:
         ledger, embedder = context.ledger, context.embedder
         ledger.open("sqlite", apsw.memory_used, lambda: apsw.release_memory(ledger.limits["sqlite"]))
-        ledger.open("connections", lambda: context.in_flight.used + listener.open_connections * CONNECTION_BYTES)
+        ledger.open(
+            "connections",
+            lambda: context.in_flight.used + context.pool.used + listener.open_connections * CONNECTION_BYTES,
+        )
+        ledger.open("sessions", lambda: context.sessions.used + context.agent.used, context.sessions.trim)
+        ledger.open("bus", lambda: context.bus.used)
         ledger.open("ingest", lambda: context.store.writer.waiting_bytes)
         if context.tier.semantic:
             ledger.open("model", lambda: embedder.model_bytes)
@@ -198,6 +275,9 @@ class Service:
         clean = await context.store.recover()
         context.embedder.start()
         await context.indexer.start()
+        await context.sessions.start()
+        await context.agent.start()
+        context.pool.start()
         await self.listener.start(application(context))
         self.supervision.ready()
         self.supervision.status(f"tier {context.tier.name}, listening on {self.listener.address}")
@@ -217,7 +297,11 @@ class Service:
         await self.supervision.stop()
         if self._check is not None:
             self._check.cancel()  # its thread is cut when the store closes
+        await context.pool.stop(STOP_S)
         await self.listener.stop(STOP_S)
+        await context.bus.stop()
+        await context.agent.stop()
+        await context.sessions.stop()
         await context.sync.stop()
         await context.indexer.stop()
         context.embedder.stop()
@@ -226,12 +310,14 @@ class Service:
 
 def run(settings: Settings) -> int:
     """Run the service until SIGTERM or SIGINT; return the exit status."""
+    logbook = Logbook()
+    handlers = (logging.StreamHandler(sys.stderr), logbook)
     logging.basicConfig(
-        stream=sys.stderr, level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s"
+        handlers=handlers, level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s"
     )
     allocator.settle()
     try:
-        service = Service.build(settings, choose_tier(settings, load_tiers()))
+        service = Service.build(settings, choose_tier(settings, load_tiers()), logbook)
         asyncio.run(_serve(service))
     except (SettingsError, TierError, OverBudget, TokensError, ListenError) as error:
         log.error("%s", error)

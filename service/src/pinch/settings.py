@@ -73,9 +73,54 @@ class GatewaySettings:
     allowed_origins: list[str] = _setting(
         [], "Web origins that are not refused; without CORS headers, so a page elsewhere needs a proxy."
     )
+    handshake_timeout_s: int = _setting(
+        10, "Seconds that a new connection has for its first request, and a WebSocket for `connect`.", least=1
+    )
+    idle_timeout_s: int = _setting(
+        300, "Seconds after which a WebSocket that asks nothing and waits for nothing is closed.", least=1
+    )
+    tick_s: int = _setting(30, "Seconds between two `tick` events of a WebSocket.", least=1)
+    send_buffer_kb: int = _setting(
+        0, "What a WebSocket client may leave untaken, KiB; past that it is closed. 0 takes the tier's.", least=0
+    )
     allow_plaintext: bool = _setting(False, "Listen beyond loopback without TLS.")
     tls_certificate: str = _setting("", "PEM certificate chain; with it the listener speaks TLS.")
     tls_key: str = _setting("", "PEM private key of that certificate.")
+
+
+@frozen
+class ProviderSettings:
+    """Who answers: any endpoint that speaks OpenAI's chat completions."""
+
+    base_url: str = _setting(
+        "", "URL up to and with `/v1`, such as `http://127.0.0.1:11434/v1`; empty: nobody answers."
+    )
+    model: str = _setting("", "Name of the model there.")
+    key_file: str = _setting("", "File with the key, such as a credential of systemd's; empty sends none.")
+    silence_s: int = _setting(120, "Seconds without a byte after which the provider is given up.", least=1)
+    answer_s: int = _setting(600, "Seconds that one whole answer may take.", least=1)
+    retries: int = _setting(
+        3, "Further attempts when it cannot be reached, is busy or fails before it says a word.", least=0
+    )
+    max_answer_kb: int = _setting(64, "Text of one answer, KiB; what is longer is cut.", least=1)
+
+
+@frozen
+class AgentSettings:
+    """The agent that speaks in sessions."""
+
+    instructions: str = _setting(
+        "You are a helpful assistant with a lasting memory.", "What the model is told before everything else."
+    )
+    context_tokens: int = _setting(6000, "Estimated tokens of a conversation that the model is shown.", least=256)
+    recall_tokens: int = _setting(1000, "Of these, tokens for memories that fit the question; 0 recalls none.", least=0)
+    remember_space: str = _setting("default", "Space that the agent's own memories go to.")
+    tool_rounds: int = _setting(6, "How often the model may call tools before it has to answer.", least=0)
+    max_runs: int = _setting(0, "Answers in the making at once; 0 takes the tier's number.", least=0)
+    max_sessions: int = _setting(300, "Sessions there may be.", least=1)
+    session_kb: int = _setting(
+        0, "A session's file past which its oldest part is archived, KiB; 0 takes the tier's.", least=0
+    )
 
 
 @frozen
@@ -106,6 +151,8 @@ class Settings:
     embedding: EmbeddingSettings = field(factory=EmbeddingSettings)
     sync: SyncSettings = field(factory=SyncSettings)
     gateway: GatewaySettings = field(factory=GatewaySettings)
+    provider: ProviderSettings = field(factory=ProviderSettings)
+    agents: AgentSettings = field(factory=AgentSettings)
 
 
 class Declared(NamedTuple):
@@ -173,6 +220,17 @@ def _agreeing(settings: Settings) -> Settings:
             f"memory.chunk_overlap is {memory.chunk_overlap}; expected at most half of memory.chunk_tokens, "
             f"which is {memory.chunk_tokens}"
         )
+    agents = settings.agents
+    if agents.recall_tokens * 2 > agents.context_tokens:
+        raise SettingsError(
+            f"agents.recall_tokens is {agents.recall_tokens}; expected at most half of agents.context_tokens, "
+            f"which is {agents.context_tokens}"
+        )
+    provider = settings.provider
+    if bool(provider.base_url) != bool(provider.model):
+        raise SettingsError("provider.base_url and provider.model belong together: set both or none")
+    if provider.base_url and not provider.base_url.startswith(("http://", "https://")):
+        raise SettingsError(f"provider.base_url is {provider.base_url!r}; expected an address with http:// or https://")
     return settings
 
 

@@ -48,6 +48,12 @@ class Tier(NamedTuple):
     sqlite_cache_kb: int
     max_connections: int
     max_body_kb: int
+    send_buffer_kb: int
+    """What one WebSocket client may leave untaken."""
+    max_runs: int
+    """Answers in the making at once."""
+    session_kb: int
+    """A session's file past which it is compacted."""
     accounts: Mapping[str, int]
     """Limit of each account, KiB of anonymous memory."""
     host: Mapping[str, object]

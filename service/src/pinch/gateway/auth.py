@@ -10,14 +10,16 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from pinch.gateway.connection import Connection
 from pinch.gateway.context import context_of
 from pinch.gateway.faults import Forbidden, Unauthorized
 from pinch.gateway.listener import parse_listen
+from pinch.gateway.page import ASSET_PATH
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-OPEN_PATHS = frozenset({"/healthz", "/readyz"})
-"""Paths that need no token."""
+OPEN_PATHS = frozenset({"/", ASSET_PATH, "/healthz", "/readyz"})
+"""Paths that need no token: health, the page, and the WebSocket, whose first frame carries it."""
 
 
 def token_name(request: web.Request) -> str | None:
@@ -33,12 +35,21 @@ async def authorize(request: web.Request, handler: Handler) -> web.StreamRespons
     """Let through who holds a token, from a host and origin that may call."""
     check_host(request)
     _check_origin(request)
-    if request.path not in OPEN_PATHS and token_name(request) is None:
+    resource = request.match_info.route.resource
+    if token_name(request) is not None:
+        trust(request)
+    elif resource is None or resource.canonical not in OPEN_PATHS:
         hint = "send `Authorization: Bearer TOKEN`; `pinch token show` prints one"
         if "Authorization" not in request.headers:
             raise Unauthorized("a token is needed", hint=hint)
         raise Unauthorized("the token is not valid", hint=hint)
     return await handler(request)
+
+
+def trust(request: web.Request) -> None:
+    """Let the connection of a request that carries a token stay where others have to make room."""
+    if isinstance(request.protocol, Connection):
+        request.protocol.trusted = True
 
 
 def check_host(request: web.Request) -> None:

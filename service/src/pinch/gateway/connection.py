@@ -9,6 +9,10 @@ from typing import Any
 from aiohttp import web
 
 from pinch.gateway.faults import refuse
+from pinch.gateway.inbox import Inbox
+
+PATIENCE_S = 1.0
+"""Seconds that a connection without a token is let be, however full the service is."""
 
 _TOO_MANY = json.dumps(
     {"error": {"type": "busy", "message": "too many connections", "param": None, "hint": "try again in a second"}}
@@ -22,24 +26,69 @@ _REFUSAL = (
 class Connection(web.RequestHandler):
     """aiohttp's protocol, with its own pages for bad HTTP, refused expectations and faults replaced."""
 
-    __slots__ = ("_limit", "_server")
+    __slots__ = ("_deadline", "_limit", "_made_at", "_server", "_start_s", "inbox", "trusted")
 
-    def __init__(self, server: web.Server, limit: int, **options: Any) -> None:
-        """Serve one client of `server`, unless `limit` others are connected by then."""
+    def __init__(self, server: web.Server, limit: int, start_s: float, **options: Any) -> None:
+        """Serve one client of `server`, unless `limit` others are connected by then.
+
+        Its first request has to be there within `start_s` seconds.
+        """
         super().__init__(server, **options)
         self._server = server
         self._limit = limit
+        self._start_s = start_s
+        self._made_at = 0.0
+        self._deadline: asyncio.TimerHandle | None = None
+        self.inbox: Inbox | None = None
+        """Counts what comes in once this is a WebSocket."""
+        self.trusted = False
+        """Whether a valid token has been shown."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, or tell a connection over the limit so and close it."""
         assert isinstance(transport, asyncio.Transport)
+        loop = asyncio.get_running_loop()
+        self._made_at = loop.time()
         # Counted here and not where the connection is accepted: of many at once, each would see none of the others.
-        if len(self._server.connections) < self._limit:
+        if len(self._server.connections) < self._limit or self._displace():
             super().connection_made(transport)
+            self._deadline = loop.call_later(self._start_s, transport.abort)
             return
         transport.set_protocol(asyncio.Protocol())
         transport.write(_REFUSAL)
         transport.close()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """End."""
+        self.begun()
+        if self.inbox is not None:
+            self.inbox.close()
+        super().connection_lost(exc)
+
+    def begun(self) -> None:
+        """Hear that a request has come: from now on other limits hold."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes from the socket, those of a WebSocket counted."""
+        if self.inbox is None or self.inbox.arrived(len(data)):
+            super().data_received(data)
+
+    def _displace(self) -> bool:
+        """Cut off the oldest connection that has shown no token, so that nobody without one can keep others out."""
+        patience = asyncio.get_running_loop().time() - PATIENCE_S
+        others = (one for one in self._server.connections if isinstance(one, Connection))
+        doubtful = [one for one in others if not one.trusted and one._made_at < patience and one.transport is not None]
+        if not doubtful:
+            return False
+        oldest = min(doubtful, key=lambda one: one._made_at)
+        transport = oldest.transport
+        assert transport is not None
+        oldest.trusted = True  # chosen once
+        transport.abort()
+        return True
 
     def handle_error(
         self,

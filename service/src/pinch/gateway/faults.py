@@ -8,6 +8,7 @@ from typing import NamedTuple
 from aiohttp import web
 
 from pinch import errors
+from pinch.agents.provider import NoProvider, ProviderError
 from pinch.gateway.answers import respond
 from pinch.memory.model import ModelUnusable
 
@@ -37,6 +38,8 @@ class Answer(NamedTuple):
 
 
 BUSY_HEADERS = {"Retry-After": str(errors.Busy.retry_after)}
+DONE_TRYING = {"x-should-retry": "false"}
+"""Tells OpenAI's clients that the service has tried again already, or that trying again is of no use."""
 
 ANSWERS: dict[type[errors.PinchError], Answer] = {
     errors.Invalid: Answer(400, "invalid_request"),
@@ -47,7 +50,9 @@ ANSWERS: dict[type[errors.PinchError], Answer] = {
     errors.Conflict: Answer(409, "conflict"),
     errors.TooLarge: Answer(413, "too_large"),
     UnsupportedMediaType: Answer(415, "unsupported_media_type"),
+    ProviderError: Answer(502, "provider_failed", DONE_TRYING),
     errors.Busy: Answer(503, "busy", BUSY_HEADERS),
+    NoProvider: Answer(503, "no_provider", DONE_TRYING),
     ModelUnusable: Answer(503, "model_unusable"),
     errors.StoreDamaged: Answer(503, "store_damaged"),
     errors.StoreUnusable: Answer(503, "store_unusable"),
@@ -61,8 +66,12 @@ OPENAI_PATHS = ("/v1/embeddings", "/v1/chat/completions", "/v1/models")
 
 def answer(error: errors.PinchError, path: str) -> web.Response:
     """Return the response that tells a client of `error`."""
-    found = next((ANSWERS[kind] for kind in type(error).__mro__ if kind in ANSWERS), INTERNAL)
-    return _respond(found, error, path)
+    return _respond(found_answer(error), error, path)
+
+
+def found_answer(error: errors.PinchError) -> Answer:
+    """Return how an error is told."""
+    return next((ANSWERS[kind] for kind in type(error).__mro__ if kind in ANSWERS), INTERNAL)
 
 
 def internal(path: str) -> web.Response:

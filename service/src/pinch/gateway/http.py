@@ -8,18 +8,21 @@ import time
 
 from aiohttp import web
 
-from pinch.errors import Busy, NotFound, PinchError
-from pinch.gateway import documents, embeddings, memories, operations
+from pinch.errors import NotFound, PinchError
+from pinch.gateway import chat, documents, embeddings, memories, operations, page
 from pinch.gateway.auth import Handler, authorize
+from pinch.gateway.connection import Connection
 from pinch.gateway.context import CONTEXT, Context, context_of
 from pinch.gateway.faults import MethodNotAllowed, answer, internal
+from pinch.gateway.websocket import endpoint
 
 log = logging.getLogger(__name__)
 
-ALWAYS = frozenset({"/healthz", "/readyz", "/metrics", "/openapi.json", "/v1/budget"})
+ALWAYS = frozenset({"/", page.ASSET_PATH, "/healthz", "/readyz", "/metrics", "/openapi.json", "/v1/budget"})
 """Paths that answer while the service is not ready."""
 
 
+SWITCHED = 101
 DOCUMENT = "/v1/documents/{path:(?s:.+)}"
 """Any path at all, line feeds too, so that a bad one is told what is wrong with it."""
 
@@ -27,6 +30,8 @@ DOCUMENT = "/v1/documents/{path:(?s:.+)}"
 def routes() -> list[web.RouteDef]:
     """Return everything there is to call."""
     return [
+        web.get("/", endpoint.root, allow_head=False),
+        web.get(page.ASSET_PATH, page.asset),
         web.get("/healthz", operations.health),
         web.get("/readyz", operations.ready),
         web.get("/metrics", operations.metrics),
@@ -44,6 +49,9 @@ def routes() -> list[web.RouteDef]:
         web.post("/v1/sync", documents.start_sync),
         web.get("/v1/sync", documents.show_sync),
         web.post("/v1/embeddings", embeddings.create),
+        web.post("/v1/chat/completions", chat.create),
+        web.get("/v1/models", chat.models),
+        web.get("/v1/models/{model}", chat.model),
         web.get("/v1/budget", operations.budget),
         web.get("/v1/snapshot", operations.save_snapshot, allow_head=False),
         web.put("/v1/snapshot", operations.load_snapshot),
@@ -60,8 +68,12 @@ def application(context: Context) -> web.Application:
 
 @web.middleware
 async def _measured(request: web.Request, handler: Handler) -> web.StreamResponse:
+    if isinstance(request.protocol, Connection):
+        request.protocol.begun()
     begin = time.perf_counter()
     response = await handler(request)
+    if response.status == SWITCHED:
+        return response  # how long a WebSocket lived is no time to answer
     resource = request.match_info.route.resource
     route = resource.canonical if resource is not None else "none"
     context_of(request).metrics.count(route, response.status, time.perf_counter() - begin)
@@ -96,7 +108,7 @@ async def _explained(request: web.Request, handler: Handler) -> web.StreamRespon
 @web.middleware
 async def _gated(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Refuse work while the service cannot do it."""
-    waiting = context_of(request).waiting_for
-    if waiting and request.path not in ALWAYS:
-        raise Busy(f"not ready: waiting for {', '.join(sorted(waiting))}", hint="try again in a second")
+    resource = request.match_info.route.resource
+    if resource is None or resource.canonical not in ALWAYS:
+        context_of(request).require_ready()
     return await handler(request)

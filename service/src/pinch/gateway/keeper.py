@@ -7,7 +7,7 @@ import time
 from datetime import datetime
 from pathlib import Path
 
-from pinch.gateway.tokens import Tokens, TokensError, create_tokens_file, load_tokens
+from pinch.gateway.tokens import Tokens, TokensError, create_tokens_file, digest_of, load_tokens
 
 log = logging.getLogger(__name__)
 
@@ -39,10 +39,14 @@ class TokenKeeper:
 
     def match(self, presented: str, now: datetime) -> str | None:
         """Return the name of the token equal to `presented`, or None."""
+        return self.holder(digest_of(presented), now)
+
+    def holder(self, digest: bytes, now: datetime) -> str | None:
+        """Return the name of the token with this digest, or None where there is none any more."""
         if time.monotonic() - self._looked > LOOK_S:
             self._looked = time.monotonic()
             self._refresh()
-        return None if self._tokens is None else self._tokens.match(presented, now)
+        return None if self._tokens is None else self._tokens.holder(digest, now)
 
     def _refresh(self) -> None:
         state = self._state()

@@ -105,6 +105,7 @@ class Listener:
         return Connection(
             self._runner.server,
             self.limit,
+            self.gateway.handshake_timeout_s,
             loop=asyncio.get_running_loop(),
             access_log=None,
             keepalive_timeout=KEEPALIVE_S,

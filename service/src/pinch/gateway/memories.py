@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from aiohttp import web
 
 from pinch.gateway.answers import respond
 from pinch.gateway.bodies import BatchBody, MemoryBody, RecallBody, checked_change
-from pinch.gateway.context import context_of, now
+from pinch.gateway.context import Context, context_of
 from pinch.gateway.query import Query
 from pinch.gateway.reading import read_json
 from pinch.gateway.structuring import structure
 from pinch.memory import memories
 from pinch.memory.memories import Memory
 from pinch.memory.search import Hit, RecallRequest
-
-ITEM_OVERHEAD = 512
-"""Bytes that a waiting memory is booked with beside its text."""
-
-
-def _cost(text: str) -> int:
-    return len(text.encode()) + ITEM_OVERHEAD
 
 
 def _bytes(answers: Iterable[Memory | Hit]) -> int:
@@ -35,10 +29,7 @@ async def create(request: web.Request) -> web.Response:
     raw = await read_json(request, context.max_body, context.in_flight)
     batch = isinstance(raw, dict) and "memories" in raw
     wanted = structure(raw, BatchBody).checked() if batch else [structure(raw, MemoryBody).checked()]
-    cost = sum(_cost(memory.text) for memory in wanted)
-    moment = now()
-    stored = await context.store.writer.run(lambda connection: memories.remember(connection, wanted, moment), cost)
-    context.indexer.wake()
+    stored = await context.memories.remember(wanted)
     if batch:
         return respond({"ids": [one.id for one in stored]}, status=201)
     (one,) = stored
@@ -61,7 +52,7 @@ async def show(request: web.Request) -> web.Response:
     """Return one memory."""
     Query.of(request)
     public = request.match_info["id"]
-    memory = await context_of(request).store.readers.run(lambda connection: memories.get(connection, public))
+    memory = await context_of(request).memories.get(public)
     return respond(memory._asdict())
 
 
@@ -71,20 +62,14 @@ async def change(request: web.Request) -> web.Response:
     Query.of(request)
     public = request.match_info["id"]
     wanted = checked_change(await read_json(request, context.max_body, context.in_flight))
-    memory = await context.store.writer.run(
-        lambda connection: memories.change(connection, public, wanted), _cost(wanted.text)
-    )
-    context.indexer.wake()
+    memory = await context.memories.change(public, wanted)
     return respond(memory._asdict())
 
 
 async def forget(request: web.Request) -> web.Response:
     """Delete one memory."""
-    context = context_of(request)
     Query.of(request)
-    public = request.match_info["id"]
-    await context.store.writer.run(lambda connection: memories.forget(connection, public))
-    context.indexer.wake()
+    await context_of(request).memories.forget(request.match_info["id"])
     return web.Response(status=204)
 
 
@@ -93,7 +78,11 @@ async def recall(request: web.Request) -> web.Response:
     context = context_of(request)
     Query.of(request)
     body = structure(await read_json(request, context.max_body, context.in_flight), RecallBody).checked()
+    return respond(await recalled(context, body))
+
+
+async def recalled(context: Context, body: RecallBody) -> dict[str, Any]:
+    """Return the answer to a checked query, booked while it is made."""
     found = await context.recall.recall(RecallRequest(body.query, body.space, body.k, tuple(body.tags), body.mode))
     with context.in_flight.answering(_bytes(found.hits)):
-        hits = [{**hit._asdict(), "why": hit.why._asdict()} for hit in found.hits]
-        return respond({**found._asdict(), "hits": hits})
+        return {**found._asdict(), "hits": [{**hit._asdict(), "why": hit.why._asdict()} for hit in found.hits]}

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from aiohttp import web
 
@@ -53,22 +53,25 @@ async def metrics(request: web.Request) -> web.Response:
 async def budget(request: web.Request) -> web.Response:
     """Return every account's limit and use, and what the kernel says."""
     Query.of(request)
-    statement = context_of(request).ledger.statement()
+    return respond(budget_of(context_of(request)))
+
+
+def budget_of(context: Context) -> dict[str, Any]:
+    """Return the ledger's statement as it is told."""
+    statement = context.ledger.statement()
     held = statement.sample
     accounts = [{"name": name, "limit_bytes": limit, "used_bytes": used} for name, limit, used in statement.accounts]
-    return respond(
-        {
-            "tier": statement.tier,
-            "budget_bytes": statement.budget_bytes,
-            "accounts": accounts,
-            "rss_bytes": held.rss_bytes,
-            "anonymous_bytes": held.anonymous_bytes,
-            "mapped_bytes": held.mapped_bytes,
-            "unattributed_bytes": statement.unattributed_bytes,
-            "cgroup": held.cgroup._asdict() if held.cgroup else None,
-            "pressure_signal": held.pressure_signal,
-        }
-    )
+    return {
+        "tier": statement.tier,
+        "budget_bytes": statement.budget_bytes,
+        "accounts": accounts,
+        "rss_bytes": held.rss_bytes,
+        "anonymous_bytes": held.anonymous_bytes,
+        "mapped_bytes": held.mapped_bytes,
+        "unattributed_bytes": statement.unattributed_bytes,
+        "cgroup": held.cgroup._asdict() if held.cgroup else None,
+        "pressure_signal": held.pressure_signal,
+    }
 
 
 async def openapi(request: web.Request) -> web.Response:

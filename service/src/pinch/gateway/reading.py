@@ -125,7 +125,7 @@ async def read_json(request: web.Request, limit: int, in_flight: InFlight) -> An
             in_flight.take(PARSED_FACTOR * len(piece), booked)
             booked += PARSED_FACTOR * len(piece)
             data += piece
-        return _parse(data)
+        return parse_json(data)
     finally:
         in_flight.used -= booked
 
@@ -139,28 +139,34 @@ def _within(size: int, limit: int) -> None:
         )
 
 
-def _within_marks(data: bytearray) -> None:
+def _within_marks(data: bytes | bytearray, what: str) -> None:
     if data.count(b",") + data.count(b"[") + data.count(b"{") + data.count(b'"') // 2 <= MARKS_LIMIT:
         return
     if sum(1 for _ in islice(_MARK.finditer(data), MARKS_LIMIT + 1)) > MARKS_LIMIT:
         raise TooLarge(
-            f"the body has more than {MARKS_LIMIT} values", param="body", hint=f"send at most {BATCH_LIMIT} at once"
+            f"the {what} has more than {MARKS_LIMIT} values", param=what, hint=f"send at most {BATCH_LIMIT} at once"
         )
 
 
-def _parse(data: bytearray) -> Any:
+def parse_json(data: bytes | bytearray, what: str = "body") -> Any:
+    """Parse a body, or what else `what` says, strictly.
+
+    Raises:
+        Invalid: it is no JSON, or has a key twice, or is nested too deeply.
+        TooLarge: it has more values than may be parsed at once.
+    """
     hint = "send one JSON object in UTF-8"
-    _within_marks(data)
+    _within_marks(data, what)
     try:
         return json.loads(data.decode("utf-8"), parse_constant=_no_constant, object_pairs_hook=_unique)
     except UnicodeDecodeError as error:
-        raise Invalid(f"the body is not UTF-8: {error.reason} at byte {error.start}", param="body", hint=hint) from None
+        raise Invalid(f"the {what} is not UTF-8: {error.reason} at byte {error.start}", param=what, hint=hint) from None
     except RecursionError:
-        raise Invalid("the body is nested too deeply", param="body", hint=hint) from None
+        raise Invalid(f"the {what} is nested too deeply", param=what, hint=hint) from None
     except json.JSONDecodeError as error:
-        raise Invalid(f"the body is not JSON: {error.msg} at character {error.pos}", param="body", hint=hint) from None
+        raise Invalid(f"the {what} is not JSON: {error.msg} at character {error.pos}", param=what, hint=hint) from None
     except ValueError as error:
-        raise Invalid(f"the body is not JSON: {error}", param="body", hint=hint) from None
+        raise Invalid(f"the {what} is not JSON: {error}", param=what, hint=hint) from None
 
 
 def _no_constant(name: str) -> NoReturn:

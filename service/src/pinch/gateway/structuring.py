@@ -72,6 +72,13 @@ def _integer(value: Any, _: Any) -> int:
     return int(value)
 
 
+def _number(value: Any, _: Any) -> float:
+    if type(value) is int:
+        return float(value)
+    _expect(value, float)
+    return float(value)
+
+
 def _list_hook(cls: Any) -> Hook:
     (inner,) = get_args(cls)
 
@@ -139,6 +146,7 @@ _CONVERTER = Converter()
 _CONVERTER.register_structure_hook(str, _exactly(str))
 _CONVERTER.register_structure_hook(bool, _exactly(bool))
 _CONVERTER.register_structure_hook(int, _integer)
+_CONVERTER.register_structure_hook(float, _number)
 _CONVERTER.register_structure_hook_factory(_is_list, _list_hook)
 _CONVERTER.register_structure_hook_factory(lambda cls: get_origin(cls) in {types.UnionType, Union}, _optional_hook)
 _CONVERTER.register_structure_hook_factory(attrs.has, _object_hook)

@@ -27,6 +27,7 @@ __all__ = [
     "TokensError",
     "add_token",
     "create_tokens_file",
+    "digest_of",
     "load_tokens",
     "read_tokens_file",
     "revoke_token",
@@ -49,7 +50,10 @@ class Tokens:
             presented: what the client sent after `Bearer`.
             now: current time with its zone.
         """
-        digest = _digest(presented)
+        return self.holder(digest_of(presented), now)
+
+    def holder(self, digest: bytes, now: datetime) -> str | None:
+        """Return the name of the token with this digest, or None where there is none or it has ended."""
         found = None
         for known, name, until in self._digests:
             equal = hmac.compare_digest(known, digest)
@@ -65,7 +69,7 @@ def load_tokens(path: Path) -> Tokens:
         TokensError: absent, unreadable, open to others, malformed, or without a token.
     """
     entries = read_tokens_file(path).entries
-    return Tokens(tuple((_digest(entry.token), entry.name, entry.until) for entry in entries))
+    return Tokens(tuple((digest_of(entry.token), entry.name, entry.until) for entry in entries))
 
 
 def create_tokens_file(path: Path) -> str:
@@ -110,7 +114,8 @@ def _read_or_empty(path: Path) -> TokensFile:
     return read_tokens_file(path) if path.stat().st_size else TokensFile()
 
 
-def _digest(token: str) -> bytes:
+def digest_of(token: str) -> bytes:
+    """Return what is kept of a token."""
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
 
 

@@ -1,0 +1,358 @@
+"""The agent: takes what is said to it, asks the provider, calls tools, and can be stopped at any moment."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing
+from typing import Any, NamedTuple
+
+from pinch.agents import conversation
+from pinch.agents.bus import Bus
+from pinch.agents.events import Delta, Finished, Prompt, ToolUse
+from pinch.agents.journal import Entry
+from pinch.agents.provider import Call, Ended, Provider, ProviderError, Said
+from pinch.agents.sessions import Sessions, check_key
+from pinch.agents.tools import DECLARATIONS, Tools
+from pinch.errors import Conflict, NotFound, PinchError
+from pinch.memory.search import Hit, Recall, RecallRequest
+from pinch.settings import AgentSettings
+
+log = logging.getLogger(__name__)
+
+RECALL_HITS = 6
+QUERY_CHARACTERS = 2000
+"""Of a message that is what is looked up in the memory."""
+RESUMES = 2
+"""How often a run that a stop has cut is begun again; one that takes the service down must not do so for ever."""
+
+
+class Accepted(NamedTuple):
+    """What became of a message."""
+
+    run: str
+    status: str
+    """`started`, or of a run that was there before `in_flight` or `ok`."""
+
+
+class _Run:
+    """An answer in the making."""
+
+    def __init__(self, prompt: Prompt) -> None:
+        self.prompt = prompt
+        self.task: asyncio.Task[None] | None = None
+        self.aborted = False
+        self.ending = False
+        """Whether its end is being written: there is nothing left to abort."""
+        self.text: list[str] = []
+        self.size = 0
+
+    def say(self, text: str) -> None:
+        self.text.append(text)
+        self.size += sys.getsizeof(text)
+
+
+class Agent:
+    """Prompts come from the bus and events go to it; sessions are on disk before anyone hears of them."""
+
+    def __init__(
+        self, *, settings: AgentSettings, sessions: Sessions, provider: Provider, recall: Recall, tools: Tools, bus: Bus
+    ) -> None:
+        self.settings = settings
+        self.sessions = sessions
+        self.provider = provider
+        self.recall = recall
+        self.tools = tools
+        self.bus = bus
+        self._waiting: dict[tuple[str, str], Prompt] = {}
+        """Prompts that were accepted and have not begun."""
+        self._runs: dict[tuple[str, str], _Run] = {}
+        bus.prompts.subscribe(self._answer)
+
+    @property
+    def running(self) -> int:
+        """Answers in the making."""
+        return len(self._runs)
+
+    @property
+    def used(self) -> int:
+        """Bytes of the answers in the making."""
+        return sum(run.size for run in self._runs.values())
+
+    def is_running(self, session: str) -> bool:
+        """Return whether a message of the session waits or is answered."""
+        return any(lane == session for lane, _ in (*self._waiting, *self._runs))
+
+    async def start(self) -> None:
+        """Go on with the runs that a stop has cut."""
+        for key in self.sessions.unfinished():
+            try:
+                await self._resume(key)
+            except PinchError as error:
+                log.warning("session %s is not gone on with: %s", key, error.message)
+
+    async def stop(self) -> None:
+        """Cut what runs; it is gone on with after the next start."""
+        for run in list(self._runs.values()):
+            if run.task is not None:
+                run.task.cancel()
+        await asyncio.gather(*(run.task for run in self._runs.values() if run.task), return_exceptions=True)
+        await self.provider.stop()
+
+    async def submit(
+        self,
+        session: str,
+        text: str,
+        run: str | None = None,
+        *,
+        instructions: str = "",
+        options: Mapping[str, Any] = {},
+    ) -> Accepted:
+        """Accept a message: when this returns it is on disk and will be answered.
+
+        Args:
+            session: key of the session, made where there is none.
+            text: the message.
+            run: a name that the sender chose; a run of that name is begun once.
+            instructions: what the model is told for this answer, after the agent's own.
+            options: further parameters for the provider.
+
+        Raises:
+            NoProvider: nobody can answer; nothing was stored.
+            Busy: too many messages wait; nothing was stored.
+            Invalid, Conflict, StorageFull: it cannot be stored.
+        """
+        check_key(session)
+        self.provider.require()
+        # Whoever asks may be gone before it is stored: then it is still either stored and answered, or neither.
+        accepting = self._accept(
+            Prompt(session, run or str(uuid.uuid4()), text, options=options, instructions=instructions, session=session)
+        )
+        return await asyncio.shield(asyncio.create_task(accepting, name="pinch-accept"))
+
+    async def _accept(self, prompt: Prompt) -> Accepted:
+        session = prompt.lane
+        name = (session, prompt.run)
+        if name in self._waiting or name in self._runs:
+            return Accepted(prompt.run, "in_flight")
+        with self.bus.prompts.room(prompt.cost):
+            self._waiting[name] = prompt
+            try:
+                async with self.sessions.hold(session, create=True) as held:
+                    ended = held.ended(prompt.run)
+                    if ended is None:
+                        await self.sessions.append(held, Entry("user", prompt.run, _now(), prompt.text))
+            except BaseException:
+                del self._waiting[name]
+                raise
+            if ended is not None:
+                del self._waiting[name]
+                return Accepted(prompt.run, "ok" if ended else "in_flight")
+            self.bus.prompts.put_in(prompt)
+        return Accepted(prompt.run, "started")
+
+    def ask(self, messages: Sequence[Mapping[str, Any]], options: Mapping[str, Any], run: str) -> None:
+        """Begin a run without a session: the whole conversation is in `messages`, and nothing is kept.
+
+        Raises:
+            NoProvider: nobody can answer.
+            Busy: too many wait.
+        """
+        self.provider.require()
+        prompt = Prompt(run, run, messages=tuple(messages), options=options)
+        with self.bus.prompts.room(prompt.cost):
+            self._waiting[run, run] = prompt
+            self.bus.prompts.put_in(prompt)
+
+    async def abort(self, lane: str, run: str | None = None) -> list[str]:
+        """Stop one run of a session, or all of them; return which. What was said so far is kept."""
+        stopped = []
+        for prompt in self.bus.prompts.withdraw(lane, lambda one: run in {None, one.run}):
+            self._waiting.pop((lane, prompt.run), None)
+            await self._finish(_Run(prompt), "aborted", stop="aborted")
+            stopped.append(prompt.run)
+        for (of, name), one in list(self._runs.items()):
+            if of == lane and run in {None, name} and one.task is not None and not (one.aborted or one.ending):
+                one.aborted = True
+                one.task.cancel()
+                stopped.append(name)
+        return stopped
+
+    async def quiet(self, session: str) -> None:
+        """Stop everything that goes on in a session, and wait until it has ended."""
+        await self.abort(session)
+        ending = [run.task for (lane, _), run in self._runs.items() if lane == session and run.task is not None]
+        if ending:
+            await asyncio.wait(ending)
+
+    async def _resume(self, key: str) -> None:
+        async with self.sessions.hold(key) as held:
+            entries = list(held.entries)
+            runs = held.open_runs()
+        for name in runs:
+            text = next(entry.text for entry in entries if entry.run == name and entry.kind == "user")
+            prompt = Prompt(key, name, text, session=key)
+            times = sum(entry.run == name and entry.kind == "resumed" for entry in entries)
+            if times >= RESUMES or not self.provider.configured:
+                stops = f"the service stopped {times + 1} times during it"
+                reason = "there is no provider" if times < RESUMES else stops
+                error = Conflict(f"the answer was given up: {reason}", hint="send the message again")
+                await self._finish(_Run(prompt), "error", error=error)
+                continue
+            async with self.sessions.hold(key) as held:
+                await self.sessions.append(held, Entry("resumed", name, _now()))
+            log.info("session %s: going on with a run that a stop has cut", key)
+            self._waiting[key, name] = prompt
+            await self.bus.prompts.put(prompt)
+
+    async def _answer(self, prompt: Prompt) -> None:
+        """Answer one prompt to its end; the bus calls it."""
+        name = (prompt.lane, prompt.run)
+        run = self._runs[name] = _Run(prompt)
+        self._waiting.pop(name, None)
+        run.task = asyncio.create_task(self._work(run), name="pinch-run")
+        try:
+            await asyncio.wait({run.task})
+        except asyncio.CancelledError:
+            run.task.cancel()
+            raise
+        finally:
+            del self._runs[name]
+        if prompt.session is not None:
+            await self._compact(prompt.session)
+
+    async def _work(self, run: _Run) -> None:
+        try:
+            ended = await self._converse(run)
+        except asyncio.CancelledError:
+            if not run.aborted:
+                raise  # the service stops: the run is gone on with after the next start
+            await self._finish(run, "aborted", stop="aborted")
+        except PinchError as error:
+            log.warning("run in %s: %s", run.prompt.session or "no session", error.message)
+            await self._finish(run, "error", error=error)
+        except Exception:
+            log.exception("run in %s failed", run.prompt.session or "no session")
+            fault = PinchError("something went wrong in the service", hint="look at its log: journalctl -u pinch")
+            await self._finish(run, "error", error=fault)
+        else:
+            await self._finish(run, "final", stop=ended.stop, usage=ended.usage)
+
+    async def _converse(self, run: _Run) -> Ended:
+        """Let the model speak and call tools until it has answered."""
+        prompt = run.prompt
+        hits = await self._recalled(prompt)
+        for rounds in range(self.settings.tool_rounds + 1):
+            messages = await self._messages(prompt, hits)
+            tools = DECLARATIONS if prompt.session is not None and rounds < self.settings.tool_rounds else ()
+            run.text.clear()
+            ended = await self._listen(run, messages, tools)
+            if not ended.calls or not tools:
+                return ended
+            await self._call(run, ended.calls)
+        raise AssertionError("the last round has no tools")
+
+    async def _listen(self, run: _Run, messages: Sequence[Mapping[str, Any]], tools: Sequence[Any]) -> Ended:
+        prompt = run.prompt
+        async with aclosing(self.provider.stream(messages, tools, prompt.options)) as pieces:
+            async for piece in pieces:
+                if isinstance(piece, Said):
+                    run.say(piece.text)
+                    await self.bus.events.put(Delta(prompt.lane, prompt.run, piece.text, prompt.session))
+                else:
+                    return piece
+        raise ProviderError("the provider's answer has no end")
+
+    async def _call(self, run: _Run, calls: Sequence[Call]) -> None:
+        """Call tools, each result on disk with the calls before the model hears of it."""
+        prompt = run.prompt
+        entries = [
+            Entry("assistant", prompt.run, _now(), "".join(run.text), {"calls": [call._asdict() for call in calls]})
+        ]
+        for call in calls:
+            await self.bus.events.put(
+                ToolUse(prompt.lane, prompt.run, "start", call.name, call.id, call.arguments, prompt.session)
+            )
+            result = await self.tools.call(call.name, call.arguments)
+            entries.append(Entry("tool", prompt.run, _now(), result, {"call": call.id, "name": call.name}))
+            await self.bus.events.put(
+                ToolUse(prompt.lane, prompt.run, "result", call.name, call.id, result, prompt.session)
+            )
+        assert prompt.session is not None
+        async with self.sessions.hold(prompt.session) as held:
+            await self.sessions.append(held, *entries)
+
+    async def _messages(self, prompt: Prompt, hits: Sequence[Hit]) -> Sequence[Mapping[str, Any]]:
+        settings = self.settings
+        if prompt.session is None:
+            system = conversation.recalled(hits, settings.recall_tokens)
+            return [*([{"role": "system", "content": system}] if system else []), *prompt.messages]
+        async with self.sessions.hold(prompt.session) as held:
+            instructions = "\n\n".join(part for part in (settings.instructions, prompt.instructions) if part)
+            return conversation.build(
+                held.entries,
+                prompt.run,
+                instructions=instructions,
+                hits=hits,
+                tokens=settings.context_tokens,
+                recall_tokens=settings.recall_tokens,
+            )
+
+    async def _recalled(self, prompt: Prompt) -> list[Hit]:
+        """Return the memories that fit the message; none where they cannot be had: an answer without is better."""
+        text = prompt.text or next(
+            (str(one["content"]) for one in reversed(prompt.messages) if one["role"] == "user"), ""
+        )
+        if not self.settings.recall_tokens or not text.strip():
+            return []
+        try:
+            found = await self.recall.recall(RecallRequest(text[:QUERY_CHARACTERS], k=RECALL_HITS))
+        except PinchError as error:
+            log.warning("a run goes on without its memories: %s", error.message)
+            return []
+        return found.hits
+
+    async def _finish(
+        self,
+        run: _Run,
+        state: str,
+        *,
+        stop: str = "",
+        usage: Mapping[str, int] = {},
+        error: PinchError | None = None,
+    ) -> None:
+        """End a run: on disk first, then for all to hear."""
+        run.ending = True
+        prompt, text, at = run.prompt, "".join(run.text), _now()
+        if prompt.session is not None:
+            more: dict[str, Any] = {"state": state, "stop": stop}
+            if error is not None:
+                more["error"] = error.message
+            entries = [Entry("end", prompt.run, at, "", more)]
+            if text:
+                entries.insert(0, Entry("assistant", prompt.run, at, text))
+            try:
+                async with self.sessions.hold(prompt.session) as held:
+                    await self.sessions.append(held, *entries)
+            except NotFound:
+                log.info("session %s was deleted during a run", prompt.session)
+            except PinchError as fault:
+                log.error("session %s: an answer could not be kept: %s", prompt.session, fault.message)
+                state, error = "error", error or fault
+        await self.bus.events.put(
+            Finished(prompt.lane, prompt.run, state, text, at, stop, usage, error, prompt.session)
+        )
+
+    async def _compact(self, session: str) -> None:
+        try:
+            await self.sessions.compact(session)
+        except PinchError as error:
+            log.warning("session %s is not compacted yet: %s", session, error.message)
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,433 @@
+"""All sessions: which there are, which are in memory, and one at a time at each file."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import re
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from cachetools import TTLCache
+
+from pinch.agents import journal
+from pinch.agents.journal import Changed, Contents, Entry, Head
+from pinch.errors import Conflict, Invalid, NotFound
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@+-]{0,119}", re.ASCII)
+CACHE_TTL_S = 45.0
+"""Seconds that a session stays in memory after its last use, as OpenClaw has it."""
+SUMMARY_BYTES = 700
+"""What the index holds for each session, roughly."""
+TITLE_CHARACTERS = 60
+INDEX_FILE = "index.json"
+SUFFIX = ".jsonl"
+KEEP_SHARE = 2
+"""A compacted file keeps half of its limit."""
+OVERGROWN = 2
+"""Times its limit at which a session takes no more: it could not be compacted."""
+IN_USE = 4
+"""Sessions that are worked on at once; more wait."""
+
+Archive = Callable[[str, Sequence[Entry]], Awaitable[None]]
+"""Takes what compaction drops from a session, so that it is not lost."""
+
+
+class Summary(NamedTuple):
+    """What a list says of a session. Times in milliseconds since 1970."""
+
+    key: str
+    id: str
+    updated_at: int
+    title: str
+    """Beginning of the first message."""
+    messages: int
+    file_bytes: int
+    open: bool
+    """Whether a run has begun and not ended."""
+    damage: str
+    """What was wrong with the file when it was read, or nothing."""
+
+
+class Session:
+    """One session in memory."""
+
+    def __init__(self, path: Path, contents: Contents) -> None:
+        self.path = path
+        self.take(contents)
+
+    def take(self, contents: Contents) -> None:
+        """Become what the file holds."""
+        self.head = contents.head
+        self.entries = contents.entries
+        self.whole_bytes = contents.whole_bytes
+        self.file_bytes = contents.file_bytes
+        self.unread = contents.unread
+        self.damage = _damage(contents)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes that it takes in memory, roughly."""
+        return sum(entry.size for entry in self.entries) + sum(map(len, self.unread))
+
+    def open_runs(self) -> list[str]:
+        """Return the runs that have begun and not ended, in order."""
+        runs = dict.fromkeys(entry.run for entry in self.entries if entry.kind == "user")
+        for entry in self.entries:
+            if entry.kind == "end":
+                runs.pop(entry.run, None)
+        return list(runs)
+
+    def ended(self, run: str) -> bool | None:
+        """Return whether a run has ended, or None where there is none of that name."""
+        found = None
+        for entry in self.entries:
+            if entry.run == run:
+                if entry.kind == "end":
+                    return True
+                found = False
+        return found
+
+    def summary(self) -> Summary:
+        """Return its line of the list."""
+        said = [entry for entry in self.entries if entry.kind in {"user", "assistant"} and entry.text]
+        first = next((entry.text for entry in said if entry.kind == "user"), "")
+        return Summary(
+            key=self.head.key,
+            id=self.head.id,
+            updated_at=self.entries[-1].at if self.entries else self.head.created_at,
+            title=" ".join(first[: 4 * TITLE_CHARACTERS].split())[:TITLE_CHARACTERS],
+            messages=len(said),
+            file_bytes=self.file_bytes,
+            open=bool(self.open_runs()),
+            damage=self.damage,
+        )
+
+
+class _Turn:
+    """Whose turn it is at one session."""
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.users = 0
+
+
+def check_key(key: str) -> str:
+    """Return a session's key that may name a file.
+
+    Raises:
+        Invalid: it may not.
+    """
+    if KEY.fullmatch(key) is None:
+        raise Invalid(
+            f"session key is {key[:40]!r}; expected 1 to 120 of A-Z a-z 0-9 . _ : @ + -, a letter or digit first",
+            param="sessionKey",
+        )
+    return key
+
+
+class Sessions:
+    """The folder of sessions. Blocking work runs on the loop's file threads."""
+
+    def __init__(self, folder: Path, *, file_limit: int, count_limit: int, cache_bytes: int, archive: Archive) -> None:
+        self.folder = folder
+        self.file_limit = file_limit
+        """Bytes of a file past which it is compacted."""
+        self.count_limit = count_limit
+        self.archive = archive
+        self._cache: TTLCache[str, Session] = TTLCache(cache_bytes, CACHE_TTL_S, getsizeof=lambda one: one.memory_bytes)
+        self._summaries: dict[str, Summary] = {}
+        self._turns: dict[str, _Turn] = {}
+        self._places = asyncio.Semaphore(IN_USE)
+        self._working: dict[str, Session] = {}
+        self._dirty = False
+        self._expiry: asyncio.TimerHandle | None = None
+
+    @property
+    def used(self) -> int:
+        """Bytes that sessions take in memory."""
+        working = sum(session.memory_bytes for session in self._working.values())
+        return int(self._cache.currsize) + working + len(self._summaries) * SUMMARY_BYTES
+
+    def __len__(self) -> int:
+        return len(self._summaries)
+
+    def trim(self) -> int:
+        """Drop the sessions nobody works on; return their bytes."""
+        held = int(self._cache.currsize)
+        self._cache.clear()
+        return held
+
+    async def start(self) -> None:
+        """Learn which sessions there are: from the index, and from each file that changed after it.
+
+        Raises:
+            Conflict: the folder cannot be used.
+        """
+        try:
+            self._summaries = await self._file(self._scan)
+        except OSError as error:
+            raise Conflict(
+                f"{self.folder} cannot be used: {error.strerror}", hint="look at its owner and mode"
+            ) from None
+        for summary in self._summaries.values():
+            if summary.damage:
+                log.warning("session %s: %s", summary.key, summary.damage)
+
+    async def stop(self) -> None:
+        """Write the index."""
+        if self._expiry is not None:
+            self._expiry.cancel()
+        if self._dirty:
+            with suppress(OSError):  # it is only a shortcut for the next start
+                await self._file(self._save_index)
+
+    def listing(self, search: str = "") -> list[Summary]:
+        """Return the sessions whose key or title holds `search`, newest first."""
+        wanted = search.casefold()
+        found = [
+            one for one in self._summaries.values() if wanted in one.key.casefold() or wanted in one.title.casefold()
+        ]
+        return sorted(found, key=lambda one: one.updated_at, reverse=True)
+
+    @asynccontextmanager
+    async def hold(self, key: str, *, create: bool = False) -> AsyncIterator[Session]:
+        """Have a session to oneself for a moment.
+
+        Raises:
+            Invalid: it is no key.
+            NotFound: there is no such session, and it is not to be made.
+            Conflict: there are as many as there may be.
+            StorageFull: it cannot be made.
+        """
+        check_key(key)
+        turn = self._turns.setdefault(key, _Turn())
+        turn.users += 1
+        try:
+            async with turn.lock, self._places:
+                session = self._cache.pop(key, None) or await self._load(key, create=create)
+                self._working[key] = session
+                try:
+                    yield session
+                finally:
+                    del self._working[key]
+                    if key in self._summaries:
+                        self._keep(key, session)
+        finally:
+            turn.users -= 1
+            if not turn.users:
+                del self._turns[key]
+
+    async def append(self, session: Session, *entries: Entry) -> None:
+        """Add entries to a session that is held; when this returns they are on disk.
+
+        Raises:
+            StorageFull: there is no room; nothing was added.
+            Conflict: the session has outgrown its limit and could not be compacted.
+        """
+        if session.file_bytes > OVERGROWN * self.file_limit and entries[0].kind == "user":
+            raise Conflict(
+                f"session {session.head.key} has {session.file_bytes} bytes and could not be compacted",
+                param="sessionKey",
+                hint="reset it, or look at the log for the reason",
+            )
+        try:
+            await self._add(session, entries)
+        except Changed:
+            key = session.head.key
+            log.warning("session %s was changed by someone else: reading it again", key)
+            session.take(await self._read(key, create=True))
+            await self._add(session, entries)
+
+    async def reset(self, key: str) -> Summary:
+        """Begin a session anew; what was said in it is gone.
+
+        Raises:
+            NotFound: there is none.
+            StorageFull: there is no room; it stays as it was.
+        """
+        async with self.hold(key) as session:
+            head = Head(key, str(uuid.uuid4()), time.time_ns() // 1_000_000)
+            size = await self._file(journal.rewrite, session.path, head, [])
+            session.take(Contents(head, [], size, size, 0, []))
+            return self._note(session)
+
+    async def delete(self, key: str) -> None:
+        """Remove a session.
+
+        Raises:
+            NotFound: there is none.
+        """
+        async with self.hold(key) as session:
+            await self._file(_remove, session.path)
+            self._summaries.pop(key, None)
+            self._dirty = True
+
+    async def compact(self, key: str) -> None:
+        """Shorten a session that has passed its limit: whole runs go, oldest first, to the archive.
+
+        Raises:
+            PinchError: they cannot be archived or the file not be written; it stays as it was.
+        """
+        summary = self._summaries.get(key)
+        if summary is None or summary.file_bytes <= self.file_limit:
+            return
+        async with self.hold(key) as session:
+            dropped, kept = _split(session.entries, self.file_limit // KEEP_SHARE)
+            await self.archive(key, dropped)
+            if session.unread:
+                aside = await self._file(journal.set_aside, session.path, session.unread)
+                log.warning("session %s: %d lines that were no entries are in %s", key, len(session.unread), aside)
+            size = await self._file(journal.rewrite, session.path, session.head, kept)
+            session.take(Contents(session.head, kept, size, size, 0, []))
+            self._note(session)
+            log.info("session %s compacted to %d bytes, %d entries archived", key, size, len(dropped))
+
+    def unfinished(self) -> list[str]:
+        """Return the keys of sessions with a run that has not ended."""
+        return [one.key for one in self._summaries.values() if one.open]
+
+    async def _add(self, session: Session, entries: Sequence[Entry]) -> None:
+        length = await self._file(journal.append, session.path, session.whole_bytes, session.file_bytes, entries)
+        session.entries.extend(entries)
+        session.whole_bytes = session.file_bytes = length
+        self._note(session)
+
+    def _note(self, session: Session) -> Summary:
+        summary = session.summary()
+        self._summaries[session.head.key] = summary
+        self._dirty = True
+        return summary
+
+    async def _load(self, key: str, *, create: bool) -> Session:
+        contents = await self._read(key, create=create)
+        session = Session(self._path(key), contents)
+        if session.damage:
+            log.warning("session %s: %s", key, session.damage)
+        self._note(session)
+        return session
+
+    async def _read(self, key: str, *, create: bool) -> Contents:
+        path = self._path(key)
+        try:
+            return await self._file(journal.load, path, key, self.file_limit)
+        except FileNotFoundError:
+            self._summaries.pop(key, None)
+        except OSError as error:
+            raise Conflict(f"session {key} cannot be read: {error.strerror}", param="sessionKey") from None
+        if not create:
+            raise NotFound(f"there is no session {key!r}", param="sessionKey", hint="sessions.list shows what there is")
+        if len(self._summaries) >= self.count_limit:
+            raise Conflict(
+                f"there are {len(self._summaries)} sessions, as many as there may be",
+                param="sessionKey",
+                hint="delete some, or raise [agents] max_sessions",
+            )
+        head = Head(key, str(uuid.uuid4()), time.time_ns() // 1_000_000)
+        size = await self._file(journal.create, path, head)
+        return Contents(head, [], size, size, 0, [])
+
+    def _keep(self, key: str, session: Session) -> None:
+        with suppress(ValueError):  # larger than the whole cache
+            self._cache[key] = session
+        if self._expiry is None:
+            self._expiry = asyncio.get_running_loop().call_later(CACHE_TTL_S + 1, self._expire)
+
+    def _expire(self) -> None:
+        self._expiry = None
+        self._cache.expire()
+        if self._cache:
+            self._expiry = asyncio.get_running_loop().call_later(CACHE_TTL_S, self._expire)
+
+    def _path(self, key: str) -> Path:
+        return self.folder / f"{key}{SUFFIX}"
+
+    async def _file(self, work: Callable[..., T], *args: Any) -> T:
+        job = asyncio.get_running_loop().run_in_executor(None, work, *args)
+        try:
+            return await asyncio.shield(job)
+        except asyncio.CancelledError:
+            await asyncio.wait({job})  # nobody else may have the file before its thread is done
+            raise
+
+    def _scan(self) -> dict[str, Summary]:
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        known = self._load_index()
+        found = {}
+        for file in os.scandir(self.folder):
+            key, suffix = os.path.splitext(file.name)  # noqa: PTH122 - an entry of a scan is no Path
+            if suffix == ".partial":  # what a kill interrupted
+                os.unlink(file.path)  # noqa: PTH108
+            if suffix != SUFFIX or KEY.fullmatch(key) is None:
+                continue
+            status = file.stat()
+            size, changed, summary = known.get(key, (0, 0, None))
+            if summary is None or (size, changed) != (status.st_size, status.st_mtime_ns):
+                summary = Session(Path(file.path), journal.load(Path(file.path), key, self.file_limit)).summary()
+                self._dirty = True
+            found[key] = summary
+        return found
+
+    def _load_index(self) -> dict[str, tuple[int, int, Summary]]:
+        try:
+            raw = json.loads((self.folder / INDEX_FILE).read_bytes())
+            return {row["key"]: (size, changed, Summary(**row)) for size, changed, row in raw}
+        except (OSError, ValueError, TypeError, KeyError):
+            return {}
+
+    def _save_index(self) -> None:
+        partial = self.folder / "index.partial"
+        rows = json.dumps(list(self._indexed()))
+        partial.write_text(rows, "utf-8")
+        partial.rename(self.folder / INDEX_FILE)
+
+    def _indexed(self) -> Iterator[tuple[int, int, dict[str, Any]]]:
+        for summary in list(self._summaries.values()):
+            with suppress(FileNotFoundError):
+                status = self._path(summary.key).stat()
+                if status.st_size == summary.file_bytes:
+                    yield status.st_size, status.st_mtime_ns, summary._asdict()
+
+
+def _damage(contents: Contents) -> str:
+    parts = []
+    if contents.torn_bytes:
+        parts.append(f"a last line that was not finished ({contents.torn_bytes} bytes) was dropped")
+    if contents.unread:
+        parts.append(f"{len(contents.unread)} lines are no entries and were skipped")
+    return "; ".join(parts)
+
+
+def _split(entries: Sequence[Entry], keep_bytes: int) -> tuple[list[Entry], list[Entry]]:
+    """Return the entries of the runs to drop and to keep: the newest that fit, the last and open ones anyway."""
+    sizes: dict[str, int] = {}
+    ended = set()
+    for entry in entries:
+        size = len(json.dumps(entry, ensure_ascii=False).encode("utf-8", "replace"))
+        sizes[entry.run] = sizes.get(entry.run, 0) + size
+        if entry.kind == "end":
+            ended.add(entry.run)
+    kept: set[str] = set()
+    total = 0
+    for run in reversed(sizes):
+        total += sizes[run]
+        if total > keep_bytes and kept:
+            break
+        kept.add(run)
+    kept |= sizes.keys() - ended
+    return [one for one in entries if one.run not in kept], [one for one in entries if one.run in kept]
+
+
+def _remove(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    path.with_suffix(".unread").unlink(missing_ok=True)
+    journal.sync_folder(path.parent)

@@ -36,7 +36,7 @@ class LocalService:
         """
         self.folder = folder
         self.log = folder / "service.log"
-        self.port = _free_port()
+        self.port = free_port()
         self.token = self._token()
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("PINCH_")}
         self._environment = {
@@ -126,7 +126,8 @@ class LocalService:
         return "\n".join(self.log.read_text("utf-8", "replace").splitlines()[-20:])
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of the loopback that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

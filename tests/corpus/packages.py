@@ -37,7 +37,7 @@ def fetch(packages: list[Package], client: Client) -> dict[str, Path]:
 def _fetch_one(package: Package, client: Client, archive: Path) -> None:
     with tempfile.TemporaryDirectory(dir=archive.parent) as scratch:
         wanted = f"{package.name}@{package.version}"
-        _run([*_npm(client), "pack", wanted, "--silent", "--ignore-scripts", "--pack-destination", scratch], wanted)
+        _run([*npm(client), "pack", wanted, "--silent", "--ignore-scripts", "--pack-destination", scratch], wanted)
         fetched = Path(scratch) / package.archive
         if not fetched.exists():
             found = ", ".join(path.name for path in Path(scratch).iterdir()) or "nothing"
@@ -56,7 +56,7 @@ def digest_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _npm(client: Client) -> list[str]:
+def npm(client: Client) -> list[str]:
     """Return the command that runs npm, which uv unpacks from its wheel on first use."""
     key = digest(client.requirement.encode(), *(sha.encode() for sha in client.sha256))[:16]
     root = cache_folder("corpus") / f"npm-{key}"

@@ -10,6 +10,7 @@ from typing import Any
 
 import jinja2
 import pytest
+import yaml
 
 from tests.roles.sources import ROLES
 
@@ -27,7 +28,9 @@ def render(name: str, **changes: Any) -> str:
         "pinch_watchdog_s": 60,
         "pinch_start_timeout_s": 180,
         "pinch_ip_allow": [],
+        "pinch_provider_key": "",
         "__pinch_loopback": True,
+        "__pinch_provider_loopback": True,
         "__pinch_home": "/opt/pinch",
         "__pinch_deployment": "0" * 64,
         "__pinch_folders": [],
@@ -45,6 +48,7 @@ def test_the_limits_are_the_plans() -> None:
     [
         ({}, ["localhost"]),
         ({"__pinch_loopback": False}, []),
+        ({"__pinch_provider_loopback": False}, []),
         ({"pinch_ip_allow": ["192.168.1.0/24", "localhost"]}, ["192.168.1.0/24 localhost"]),
     ],
 )
@@ -52,6 +56,27 @@ def test_a_service_on_loopback_talks_to_loopback_alone(changes: dict[str, Any], 
     lines = render("pinch.service.j2", **changes).splitlines()
     assert [line.removeprefix("IPAddressAllow=") for line in lines if line.startswith("IPAddressAllow=")] == allowed
     assert ("IPAddressDeny=any" in lines) is bool(allowed)
+
+
+def test_a_key_is_a_credential_and_not_in_the_unit() -> None:
+    lines = render("pinch.service.j2", pinch_provider_key="sk-secret").splitlines()
+    assert "LoadCredential=provider-key:/etc/pinch/provider-key" in lines
+    assert "Environment=PINCH_PROVIDER_KEY_FILE=%d/provider-key" in lines
+    assert not any("sk-secret" in line for line in lines)
+    assert not any("provider" in line.lower() for line in render("pinch.service.j2").splitlines())
+
+
+@pytest.mark.parametrize(
+    ("url", "local"),
+    [("", True), ("http://127.0.0.1:11434/v1", True), ("http://localhost:8080/v1", True), ("http://[::1]:1/v1", True),
+     ("https://api.example.com/v1", False), ("http://192.168.1.9:11434/v1", False), ("http://localhost.example.com/v1", False)],
+)  # fmt: skip
+def test_a_provider_elsewhere_is_told_from_one_on_the_board(url: str, local: bool) -> None:
+    variables = yaml.safe_load((ROLES / "pinch" / "vars" / "main.yml").read_text("utf-8"))
+    environment = jinja2.Environment(autoescape=False)
+    environment.tests["match"] = lambda value, pattern: re.match(pattern, value) is not None
+    expression = environment.from_string(variables["__pinch_provider_loopback"])
+    assert expression.render(__pinch_provider=url) == str(local)
 
 
 @pytest.mark.parametrize(("folder", "said"), [("/home/pi/notes", "read-only"), ("/srv/notes", "yes")])

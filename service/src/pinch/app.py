@@ -318,7 +318,7 @@ def run(settings: Settings) -> int:
     allocator.settle()
     try:
         service = Service.build(settings, choose_tier(settings, load_tiers()), logbook)
-        asyncio.run(_serve(service))
+        asyncio.run(serve(service))
     except (SettingsError, TierError, OverBudget, TokensError, ListenError) as error:
         log.error("%s", error)
         return 78
@@ -328,7 +328,8 @@ def run(settings: Settings) -> int:
     return 0
 
 
-async def _serve(service: Service) -> None:
+async def serve(service: Service) -> None:
+    """Run a service until SIGTERM or SIGINT."""
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(2, thread_name_prefix="pinch-file"))
     ended = asyncio.Event()

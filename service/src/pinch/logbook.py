@@ -38,7 +38,11 @@ class Logbook(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep a line, and let the oldest go where there are too many."""
-        text = self.format(record)[:LINE_CHARACTERS]
+        try:
+            text = self.format(record)[:LINE_CHARACTERS]
+        except Exception:  # noqa: BLE001 - a line that is wrong must not stop who wrote it
+            self.handleError(record)
+            return
         length = len(text.encode("utf-8", "replace")) + 1
         self._size += length
         self._held += length

@@ -231,6 +231,10 @@ def _agreeing(settings: Settings) -> Settings:
         raise SettingsError("provider.base_url and provider.model belong together: set both or none")
     if provider.base_url and not provider.base_url.startswith(("http://", "https://")):
         raise SettingsError(f"provider.base_url is {provider.base_url!r}; expected an address with http:// or https://")
+    if "@" in provider.base_url or "?" in provider.base_url:
+        raise SettingsError(
+            "provider.base_url holds a name, a password or a query; a key belongs into provider.key_file"
+        )
     return settings
 
 

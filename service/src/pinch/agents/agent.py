@@ -48,7 +48,14 @@ class _Run:
         self.aborted = False
         self.ending = False
         """Whether its end is being written: there is nothing left to abort."""
+        self.told = False
+        """Whether its end has been told: who comes now would wait for it in vain."""
         self.text: list[str] = []
+        self.size = 0
+
+    def begin(self) -> None:
+        """Begin another round of the answer."""
+        self.text.clear()
         self.size = 0
 
     def say(self, text: str) -> None:
@@ -71,6 +78,7 @@ class Agent:
         self._waiting: dict[tuple[str, str], Prompt] = {}
         """Prompts that were accepted and have not begun."""
         self._runs: dict[tuple[str, str], _Run] = {}
+        self._accepting: dict[tuple[str, str], asyncio.Task[Accepted]] = {}
         bus.prompts.subscribe(self._answer)
 
     @property
@@ -128,16 +136,23 @@ class Agent:
         """
         check_key(session)
         self.provider.require()
-        # Whoever asks may be gone before it is stored: then it is still either stored and answered, or neither.
-        accepting = self._accept(
-            Prompt(session, run or str(uuid.uuid4()), text, options=options, instructions=instructions, session=session)
+        prompt = Prompt(
+            session, run or str(uuid.uuid4()), text, options=options, instructions=instructions, session=session
         )
-        return await asyncio.shield(asyncio.create_task(accepting, name="pinch-accept"))
+        name = (session, prompt.run)
+        # Whoever asks may be gone before it is stored: then it is still either stored and answered, or neither.
+        accepting = self._accepting.get(name)
+        if accepting is not None:  # whoever asks the same meanwhile hears nothing better than the first one
+            accepted = await asyncio.shield(accepting)
+            return accepted._replace(status="in_flight") if accepted.status == "started" else accepted
+        self._accepting[name] = accepting = asyncio.create_task(self._accept(prompt), name="pinch-accept")
+        accepting.add_done_callback(lambda _: self._accepting.pop(name))
+        return await asyncio.shield(accepting)
 
     async def _accept(self, prompt: Prompt) -> Accepted:
         session = prompt.lane
         name = (session, prompt.run)
-        if name in self._waiting or name in self._runs:
+        if name in self._waiting or (name in self._runs and not self._runs[name].told):
             return Accepted(prompt.run, "in_flight")
         with self.bus.prompts.room(prompt.cost):
             self._waiting[name] = prompt
@@ -149,9 +164,10 @@ class Agent:
             except BaseException:
                 del self._waiting[name]
                 raise
-            if ended is not None:
+            if ended:
                 del self._waiting[name]
-                return Accepted(prompt.run, "ok" if ended else "in_flight")
+                return Accepted(prompt.run, "ok")
+            # One that has begun and not ended, and that nobody works on: its end could not be stored.
             self.bus.prompts.put_in(prompt)
         return Accepted(prompt.run, "started")
 
@@ -171,16 +187,22 @@ class Agent:
     async def abort(self, lane: str, run: str | None = None) -> list[str]:
         """Stop one run of a session, or all of them; return which. What was said so far is kept."""
         stopped = []
-        for prompt in self.bus.prompts.withdraw(lane, lambda one: run in {None, one.run}):
-            self._waiting.pop((lane, prompt.run), None)
-            await self._finish(_Run(prompt), "aborted", stop="aborted")
-            stopped.append(prompt.run)
         for (of, name), one in list(self._runs.items()):
             if of == lane and run in {None, name} and one.task is not None and not (one.aborted or one.ending):
                 one.aborted = True
                 one.task.cancel()
                 stopped.append(name)
-        return stopped
+        withdrawn = self.bus.prompts.withdraw(lane, lambda one: run in {None, one.run})
+        if withdrawn:  # whoever asks may be gone before their ends are stored
+            await asyncio.shield(asyncio.create_task(self._dismiss(withdrawn), name="pinch-abort"))
+        return stopped + [prompt.run for prompt in withdrawn]
+
+    async def _dismiss(self, prompts: Sequence[Prompt]) -> None:
+        for prompt in prompts:
+            try:
+                await self._finish(_Run(prompt), "aborted", stop="aborted")
+            finally:
+                self._waiting.pop((prompt.lane, prompt.run), None)
 
     async def quiet(self, session: str) -> None:
         """Stop everything that goes on in a session, and wait until it has ended."""
@@ -219,6 +241,7 @@ class Agent:
             await asyncio.wait({run.task})
         except asyncio.CancelledError:
             run.task.cancel()
+            await asyncio.wait({run.task})  # the parts it uses are stopped next
             raise
         finally:
             del self._runs[name]
@@ -249,7 +272,7 @@ class Agent:
         for rounds in range(self.settings.tool_rounds + 1):
             messages = await self._messages(prompt, hits)
             tools = DECLARATIONS if prompt.session is not None and rounds < self.settings.tool_rounds else ()
-            run.text.clear()
+            run.begin()
             ended = await self._listen(run, messages, tools)
             if not ended.calls or not tools:
                 return ended
@@ -292,6 +315,8 @@ class Agent:
             system = conversation.recalled(hits, settings.recall_tokens)
             return [*([{"role": "system", "content": system}] if system else []), *prompt.messages]
         async with self.sessions.hold(prompt.session) as held:
+            if held.ended(prompt.run) is None:
+                raise NotFound("the message is gone: the session was reset meanwhile")
             instructions = "\n\n".join(part for part in (settings.instructions, prompt.instructions) if part)
             return conversation.build(
                 held.entries,
@@ -337,12 +362,15 @@ class Agent:
                 entries.insert(0, Entry("assistant", prompt.run, at, text))
             try:
                 async with self.sessions.hold(prompt.session) as held:
+                    if held.ended(prompt.run) is None:
+                        raise NotFound("the message is gone")
                     await self.sessions.append(held, *entries)
             except NotFound:
-                log.info("session %s was deleted during a run", prompt.session)
+                log.info("session %s was deleted or reset during a run", prompt.session)
             except PinchError as fault:
                 log.error("session %s: an answer could not be kept: %s", prompt.session, fault.message)
                 state, error = "error", error or fault
+        run.told = True
         await self.bus.events.put(
             Finished(prompt.lane, prompt.run, state, text, at, stop, usage, error, prompt.session)
         )

@@ -27,5 +27,6 @@ def archive_into(memories: Memories) -> Archive:
 
 
 def _memory(key: str, entry: Entry) -> NewMemory:
-    text = entry.text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    # Providers send half a surrogate pair now and then, and people edit files.
+    text = entry.text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
     return NewMemory(text, SPACE, (f"session:{key}",), entry.kind, key, entry.at)

@@ -7,6 +7,7 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import Generic, Protocol, TypeVar
 
 from pinch.agents.events import Event, Prompt
@@ -47,7 +48,9 @@ class Topic(Generic[M]):
         self._turns = asyncio.Semaphore(at_once)
         self._lanes: dict[str, deque[M]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._waiters: deque[tuple[int, asyncio.Future[None]]] = deque()
+        """Costs of those who wait for room, first come, first served."""
+        self._stopped = False
 
     def subscribe(self, handler: Handler[M]) -> None:
         """Call `handler` with each message; of several, one after the other."""
@@ -74,6 +77,8 @@ class Topic(Generic[M]):
 
     def put_in(self, message: M) -> None:
         """Add a message for which there is room."""
+        if self._stopped:
+            return
         lane = self._lanes.get(message.lane)
         if lane is None:
             lane = self._lanes[message.lane] = deque()
@@ -89,15 +94,25 @@ class Topic(Generic[M]):
 
     async def put(self, message: M) -> None:
         """Add a message; while the topic is full, wait."""
-        while not self._fits(message.cost):
-            waiter = asyncio.get_running_loop().create_future()
-            self._waiters.append(waiter)
-            try:
-                await waiter
-            finally:
-                if waiter in self._waiters:
-                    self._waiters.remove(waiter)
-        self.put_in(message)
+        if not self._waiters and self._fits(message.cost):
+            self.put_in(message)
+            return
+        turn = asyncio.get_running_loop().create_future()
+        waiter = (message.cost, turn)
+        self._waiters.append(waiter)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():
+                self._free(message.cost)  # room was kept for it already
+            elif waiter in self._waiters:
+                self._waiters.remove(waiter)
+                self._wake()  # it may have stood in the way of a smaller one
+            raise
+        try:
+            self.put_in(message)
+        finally:
+            self._free(message.cost)
 
     def withdraw(self, lane: str, wanted: Callable[[M], bool]) -> list[M]:
         """Take the messages of a lane that still wait and are `wanted` off the bus."""
@@ -109,21 +124,30 @@ class Topic(Generic[M]):
         return taken
 
     async def stop(self) -> None:
-        """Stop handling; what waits is dropped."""
+        """Stop handling; what waits is dropped, and what comes later."""
+        self._stopped = True
+        lanes = list(self._lanes.values())
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._lanes.clear()  # a task that was cancelled before it began has left its lane
+        for message in chain.from_iterable(lanes):
+            self._free(message.cost)
 
     def _fits(self, cost: int) -> bool:
         return not self.used or self.used + cost <= self.limit
 
     def _free(self, cost: int) -> None:
         self.used -= cost
-        while self._waiters:
-            waiter = self._waiters.popleft()
-            if not waiter.done():
-                waiter.set_result(None)
-                return
+        self._wake()
+
+    def _wake(self) -> None:
+        """Let those go on for whom there is room by now, and keep it for them until they do."""
+        while self._waiters and self._fits(self._waiters[0][0]):
+            cost, turn = self._waiters.popleft()
+            if not turn.done():
+                self.used += cost
+                turn.set_result(None)
 
     async def _drain(self, name: str, lane: deque[M]) -> None:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import takewhile
 from typing import Any
 
 from pinch.agents.journal import Entry
@@ -42,7 +43,7 @@ def build(
         if left < 0:
             break
         earlier[:0] = messages
-    return [{"role": "system", "content": system}, *earlier, *own]
+    return [*([{"role": "system", "content": system}] if system else []), *earlier, *own]
 
 
 def recalled(hits: Sequence[Hit], tokens: int) -> str:
@@ -69,14 +70,18 @@ def _runs_before(entries: Sequence[Entry], run: str) -> list[list[Entry]]:
 def _messages(entries: Iterable[Entry]) -> list[Message]:
     """Return a run's entries as messages; calls without all their results are left out."""
     entries = list(entries)
-    results = {entry.more["call"] for entry in entries if entry.kind == "tool"}
     messages: list[Message] = []
-    for entry in entries:
+    unanswered: set[str] = set()
+    for place, entry in enumerate(entries):
         if entry.kind == "user":
             messages.append({"role": "user", "content": entry.text})
         elif entry.kind == "assistant":
             calls = entry.more.get("calls", [])
-            if any(call["id"] not in results for call in calls):
+            # Ids need not be unique in a run: some providers count anew in each round.
+            results = {one.more["call"] for one in takewhile(_is_result, entries[place + 1 :])}
+            unanswered = {call["id"] for call in calls}
+            if len(unanswered) < len(calls) or not unanswered <= results:
+                unanswered = set()
                 continue
             message: dict[str, Any] = {"role": "assistant", "content": entry.text}
             if calls:
@@ -89,13 +94,14 @@ def _messages(entries: Iterable[Entry]) -> list[Message]:
                     for call in calls
                 ]
             messages.append(message)
-        elif entry.kind == "tool" and any(entry.more["call"] in _called(message) for message in messages):
+        elif entry.kind == "tool" and entry.more["call"] in unanswered:
+            unanswered.remove(entry.more["call"])
             messages.append({"role": "tool", "tool_call_id": entry.more["call"], "content": entry.text})
     return messages
 
 
-def _called(message: Message) -> set[str]:
-    return {call["id"] for call in message.get("tool_calls", [])}
+def _is_result(entry: Entry) -> bool:
+    return entry.kind == "tool"
 
 
 def _tokens(messages: Iterable[Message]) -> int:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import json
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +23,7 @@ ENTRY_OVERHEAD = 600
 """Bytes that an entry takes in memory beside its texts."""
 READ_FACTOR = 4
 """Times its limit that of a file is read; one so long was not written here, and its end is what counts."""
+PIECE = 64 * 1024
 
 
 class Entry(NamedTuple):
@@ -48,6 +51,14 @@ class Head(NamedTuple):
     created_at: int
 
 
+class Stamp(NamedTuple):
+    """What a file looks like from outside; another stamp is another content."""
+
+    inode: int
+    bytes: int
+    changed_ns: int
+
+
 class Contents(NamedTuple):
     """What a file holds, and what was wrong with it."""
 
@@ -55,19 +66,29 @@ class Contents(NamedTuple):
     entries: list[Entry]
     whole_bytes: int
     """Length up to the end of the last whole line; the next one is written there."""
-    file_bytes: int
-    torn_bytes: int
+    stamp: Stamp
+    torn_bytes: int = 0
     """What a kill or a power cut left of a line that was never acknowledged."""
-    unread: list[bytes]
+    unread: bytes = b""
     """Whole lines that are no entries."""
+    skipped_bytes: int = 0
+    """What was not read of the beginning of a file that is too long."""
 
 
 class Changed(Exception):
-    """The file is not as long as it was: someone else has written to it."""
+    """The file is not as it was: someone else has written to it."""
 
 
-def create(path: Path, head: Head) -> int:
-    """Make the file with its first line, on disk; return its length.
+def stamp_of(path: Path) -> Stamp | None:
+    """Return what the file looks like now, or None where there is none."""
+    try:
+        return _stamp(path.stat())
+    except OSError:
+        return None
+
+
+def create(path: Path, head: Head) -> Stamp:
+    """Make the file with its first line, on disk.
 
     Raises:
         StorageFull: it cannot be written; nothing is left of it.
@@ -82,41 +103,46 @@ def load(path: Path, key: str, limit: int) -> Contents:
         FileNotFoundError: there is none.
     """
     with path.open("rb") as file:
-        file_bytes = file.seek(0, os.SEEK_END)
-        begin = max(0, file_bytes - READ_FACTOR * limit)
+        stamp = _stamp(os.fstat(file.fileno()))
+        begin = max(0, stamp.bytes - READ_FACTOR * limit)
         file.seek(begin)
-        data = file.read()
-    if begin:
-        data = data[data.find(b"\n") + 1 :]
-    lines = data.split(b"\n")
-    torn = lines.pop()
-    if torn and _parse(torn) is not None and _ended(path, file_bytes):  # some editors leave the last line open
-        lines.append(torn)
-        torn, file_bytes = b"", file_bytes + 1
+        cut = file.readline(stamp.bytes - begin) if begin else b""
+        skipped = begin + len(cut)
+        data = file.read(stamp.bytes - skipped)
+    if cut and not cut.endswith(b"\n"):  # no line ends in all that was read: the next one needs a beginning
+        stamp = _ended(path, stamp)
+        return Contents(_unknown(key, []), [], stamp.bytes, stamp, skipped_bytes=stamp.bytes)
     head: Head | None = None
     entries: list[Entry] = []
-    unread: list[bytes] = []
-    for line in lines:
+    unread = bytearray()
+    torn = 0
+    for line in io.BytesIO(data):  # never a list of all lines: it could take many times their bytes
         found = _parse(line)
+        if not line.endswith(b"\n"):
+            try:  # some editors leave the last line open
+                stamp = stamp if found is None else _ended(path, stamp)
+            except OSError:
+                found = None
+            if found is None:
+                torn = len(line)
+                break
         if isinstance(found, Entry):
             entries.append(found)
         elif isinstance(found, Head) and head is None:
-            head = found
+            head = found._replace(key=key)  # the file's name counts: it may be a copy of another
         elif line.strip():
-            unread.append(line)
-    if head is None:
-        head = Head(key, hashlib.sha256(key.encode()).hexdigest()[:32], entries[0].at if entries else 0)
-    return Contents(head, entries, file_bytes - len(torn), file_bytes, len(torn), unread)
+            unread += line if line.endswith(b"\n") else line + b"\n"
+    return Contents(head or _unknown(key, entries), entries, stamp.bytes - torn, stamp, torn, bytes(unread), skipped)
 
 
-def append(path: Path, whole_bytes: int, file_bytes: int, entries: Iterable[Entry]) -> int:
-    """Add entries after `whole_bytes`; when this returns they are on disk. Returns the new length.
+def append(path: Path, whole_bytes: int, stamp: Stamp, entries: Iterable[Entry]) -> Stamp:
+    """Add entries after `whole_bytes`; when this returns they are on disk. Returns the new stamp.
 
     Raises:
-        Changed: the file has not `file_bytes` bytes.
+        Changed: the file is not the one of `stamp`.
         StorageFull: there is no room; the file is as it was.
     """
-    data = b"".join(map(_entry_line, entries))
+    data = b"".join(map(entry_line, entries))
     try:
         file = os.open(path, os.O_WRONLY)
     except FileNotFoundError:
@@ -124,42 +150,51 @@ def append(path: Path, whole_bytes: int, file_bytes: int, entries: Iterable[Entr
     except OSError as error:
         raise _explained(error) from None
     try:
-        if os.fstat(file).st_size != file_bytes:
+        before = os.fstat(file)
+        if _stamp(before) != stamp:
             raise Changed
-        if file_bytes > whole_bytes:
-            os.ftruncate(file, whole_bytes)
         try:
+            if stamp.bytes > whole_bytes:
+                os.ftruncate(file, whole_bytes)
             _write(file, data, whole_bytes)
             os.fdatasync(file)
+            return _stamp(os.fstat(file))
         except OSError as error:
-            os.ftruncate(file, whole_bytes)
+            with suppress(OSError):
+                os.ftruncate(file, whole_bytes)
+                os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
             raise _explained(error) from None
     finally:
         os.close(file)
-    return whole_bytes + len(data)
 
 
-def rewrite(path: Path, head: Head, entries: Iterable[Entry]) -> int:
-    """Put a file with just these entries in the place of the old one; return its length.
+def rewrite(path: Path, head: Head, entries: Iterable[Entry]) -> Stamp:
+    """Put a file with just these entries in the place of the old one.
 
     Raises:
         StorageFull: there is no room; the old file stays.
     """
-    return _replace(path, _head_line(head) + b"".join(map(_entry_line, entries)))
+    return _replace(path, _head_line(head) + b"".join(map(entry_line, entries)))
 
 
-def set_aside(path: Path, lines: Sequence[bytes]) -> Path:
-    """Keep lines that could not be read beside the file; return where.
+def set_aside(path: Path, lines: bytes, skipped_bytes: int = 0) -> Path:
+    """Keep what could not be read beside the file: its first `skipped_bytes`, then `lines`; return where.
 
     Raises:
-        StorageFull: there is no room.
+        StorageFull: there is no room; nothing was kept.
     """
     aside = path.with_suffix(".unread")
     try:
-        with aside.open("ab") as file:
-            file.writelines(line + b"\n" for line in lines)
-            file.flush()
-            os.fsync(file.fileno())
+        with path.open("rb") as whole, aside.open("ab", buffering=0) as file:
+            length = os.fstat(file.fileno()).st_size
+            try:
+                for begin in range(0, skipped_bytes, PIECE):
+                    _write(file.fileno(), whole.read(min(PIECE, skipped_bytes - begin)), length + begin)
+                _write(file.fileno(), lines, length + skipped_bytes)
+                os.fsync(file.fileno())
+            except OSError:
+                os.ftruncate(file.fileno(), length)
+                raise
     except OSError as error:
         raise _explained(error) from None
     return aside
@@ -182,7 +217,8 @@ def _head_line(head: Head) -> bytes:
     return _line({"type": "session", "version": VERSION, "key": head.key, "id": head.id, "at": at})
 
 
-def _entry_line(entry: Entry) -> bytes:
+def entry_line(entry: Entry) -> bytes:
+    """Return an entry as the line that it is in a file."""
     return _line({"type": entry.kind, "run": entry.run, "at": rfc3339(entry.at), "text": entry.text, **entry.more})
 
 
@@ -195,11 +231,12 @@ def _parse(line: bytes) -> Entry | Head | None:
     try:
         raw = json.loads(line)
         kind, at = raw.pop("type"), milliseconds(raw.pop("at"))
+        rfc3339(at)  # at the ends of the calendar a time can be read that cannot be written again
         if kind == "session":
             return Head(str(raw["key"]), str(raw["id"]), at)
         run, text = raw.pop("run"), raw.pop("text")
         if kind in KINDS and isinstance(run, str) and isinstance(text, str) and _sound(kind, raw):
-            return Entry(kind, run, at, text, raw)
+            return Entry(kind, run, at, text.encode("utf-8", "replace").decode(), raw)
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         pass
     return None
@@ -213,21 +250,32 @@ def _sound(kind: str, more: Mapping[str, Any]) -> bool:
             for call in calls
         )
     needed = {"tool": ("call", "name"), "end": ("state",)}.get(kind, ())
-    return all(isinstance(more.get(part), str) for part in needed)
+    possible = {"end": ("stop", "error")}.get(kind, ())
+    return all(isinstance(more.get(part), str) for part in needed) and all(
+        isinstance(more.get(part, ""), str) for part in possible
+    )
 
 
-def _ended(path: Path, file_bytes: int) -> bool:
-    """End the last line; return whether that went well."""
+def _unknown(key: str, entries: Sequence[Entry]) -> Head:
+    """Return the head of a file that has none; it is the same each time."""
+    return Head(key, hashlib.sha256(key.encode()).hexdigest()[:32], entries[0].at if entries else 0)
+
+
+def _stamp(status: os.stat_result) -> Stamp:
+    return Stamp(status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+def _ended(path: Path, stamp: Stamp) -> Stamp:
+    """End the last line; return the new stamp, or the old one where someone else has written meanwhile."""
+    file = os.open(path, os.O_WRONLY)
     try:
-        with path.open("r+b") as file:
-            if file.seek(0, os.SEEK_END) != file_bytes:
-                return False
-            file.write(b"\n")
-            file.flush()
-            os.fdatasync(file.fileno())
-    except OSError:
-        return False
-    return True
+        if _stamp(os.fstat(file)) != stamp:
+            return stamp
+        _write(file, b"\n", stamp.bytes)
+        os.fdatasync(file)
+        return _stamp(os.fstat(file))
+    finally:
+        os.close(file)
 
 
 def _write(file: int, data: bytes, offset: int) -> None:
@@ -237,19 +285,20 @@ def _write(file: int, data: bytes, offset: int) -> None:
         view, offset = view[written:], offset + written
 
 
-def _replace(path: Path, data: bytes) -> int:
+def _replace(path: Path, data: bytes) -> Stamp:
     partial = path.with_suffix(".partial")
     try:
         with partial.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+            stamp = _stamp(os.fstat(file.fileno()))
         partial.rename(path)
         sync_folder(path.parent)
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise _explained(error) from None
-    return len(data)
+    return stamp
 
 
 def sync_folder(folder: Path) -> None:

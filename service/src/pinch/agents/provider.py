@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import aclosing
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import aiohttp
 
@@ -18,12 +19,15 @@ from pinch.settings import ProviderSettings
 from pinch.tiers import KIBIBYTE
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 CONNECT_S = 10.0
 RETRY_BASE_S = 0.5
 """First pause before another attempt; each further one is twice as long, and each is drawn from its upper half."""
 RETRY_LIMIT_S = 30.0
 """Longest pause, whatever the provider asks for."""
+REFUSAL_S = 2.0
+"""Seconds that an error's body has."""
 ERROR_BYTES = 8 * KIBIBYTE
 """Bytes of an error's body that are read."""
 ERROR_CHARACTERS = 300
@@ -32,6 +36,11 @@ EVENT_FACTOR = 4
 STREAM_FACTOR = 64
 """Times the answer's limit that the whole stream may have: each token comes in an envelope of some 200 bytes."""
 CALLS_LIMIT = 16
+KEY_BYTES = 4 * KIBIBYTE
+STOP_CHARACTERS = 40
+COUNTED = ("prompt_tokens", "completion_tokens", "total_tokens")
+OVERLONG = re.compile(r"context.?(length|size|window)", re.IGNORECASE)
+"""How OpenAI, llama.cpp and vLLM say that a conversation is longer than the model's window."""
 AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504, 529})
 """Statuses after which another attempt may go well."""
 
@@ -154,64 +163,82 @@ class Provider:
 
     async def _attempt(self, data: bytes) -> AsyncGenerator[Said | Ended, None]:
         url = self.settings.base_url.rstrip("/") + "/chat/completions"
-        try:
-            headers = await self._headers()
-            async with self._client().post(url, data=data, headers=headers, allow_redirects=False) as answer:
+        key = await self._key()
+        deadline = _Deadline(self.settings.answer_s)
+        with self._explaining(key):
+            asking = self._client().post(url, data=data, headers=_headers(key), allow_redirects=False)
+            async with await deadline.within(asking) as answer:
                 if answer.status != 200:
-                    raise await _refusal(answer)
-                reading = _Answer(self.answer_bytes)
-                if answer.content_type == "text/event-stream":
-                    async with aclosing(self._events(answer, reading)) as pieces:
-                        async for piece in pieces:
-                            yield piece
-                    return
-                if answer.content_type != "application/json":
-                    raise ProviderError(f"the provider answered with {answer.content_type}, not with events")
-                whole = await _bounded(answer, EVENT_FACTOR * self.answer_bytes)
-                for piece in reading.take(whole, "message"):
-                    yield piece
+                    raise await _refusal(answer, key)
+                reading = _Answer(self.answer_bytes, key)
+                async with aclosing(self._pieces(answer, reading, deadline)) as pieces:
+                    async for piece in pieces:
+                        yield piece
                 yield reading.end()
+
+    def _pieces(
+        self, answer: aiohttp.ClientResponse, reading: _Answer, deadline: _Deadline
+    ) -> AsyncGenerator[Said, None]:
+        if answer.content_type == "text/event-stream":
+            return self._events(answer, reading, deadline)
+        if answer.content_type == "application/json":
+            return self._whole(answer, reading, deadline)
+        raise ProviderError(
+            f"the provider answered with {_shown(answer.content_type, reading.key, 80)}, not with events"
+        )
+
+    async def _whole(
+        self, answer: aiohttp.ClientResponse, reading: _Answer, deadline: _Deadline
+    ) -> AsyncGenerator[Said, None]:
+        whole = bytearray()
+        async for chunk in deadline.chunks(answer):
+            whole += chunk
+            if len(whole) > EVENT_FACTOR * self.answer_bytes:
+                raise _too_long(self.answer_bytes)
+        for piece in reading.take(bytes(whole), "message"):
+            yield piece
+
+    async def _events(
+        self, answer: aiohttp.ClientResponse, reading: _Answer, deadline: _Deadline
+    ) -> AsyncGenerator[Said, None]:
+        stream = EventStream(EVENT_FACTOR * self.answer_bytes)
+        total = 0
+        try:
+            async for chunk in deadline.chunks(answer):
+                total += len(chunk)
+                if total > STREAM_FACTOR * self.answer_bytes:
+                    raise _too_long(self.answer_bytes)
+                text, fault = reading.feed(stream.feed(chunk))
+                if text:  # all that one read has brought is one piece
+                    yield Said(text)
+                if fault is not None:
+                    raise fault
+                if reading.done:
+                    return
+        except (aiohttp.ClientError, TimeoutError):
+            if not reading.stop:  # else only the sign of the end is missing
+                raise
+        if not reading.stop:
+            raise ProviderError("the provider's answer broke off in the middle", retry_after_s=0)
+
+    @contextmanager
+    def _explaining(self, key: str) -> Iterator[None]:
+        """Turn what goes wrong on the way into what can be told."""
+        try:
+            yield
+        except aiohttp.ConnectionTimeoutError:
+            raise _unreachable(f"it took no connection within {CONNECT_S:.0f} s") from None
         except TimeoutError:
             raise ProviderError(
                 f"the provider was silent for {self.settings.silence_s} s", "timeout", retry_after_s=0
             ) from None
-        except aiohttp.InvalidURL:
-            raise ProviderError(f"provider.base_url is no URL: {self.settings.base_url[:80]}") from None
+        except aiohttp.ClientSSLError as error:
+            reason = _shown(str(error), key)
+            raise ProviderError(f"the provider's certificate is not accepted: {reason}") from None
+        except ValueError:  # what aiohttp makes of an address, too; it may hold a password
+            raise ProviderError("the provider's address cannot be used", hint="look at [provider] base_url") from None
         except (aiohttp.ClientError, OSError) as error:
-            reason = str(error) or type(error).__name__
-            raise ProviderError(
-                f"the provider cannot be reached or broke off: {reason[:ERROR_CHARACTERS]}",
-                hint="look at [provider] base_url and the network",
-                retry_after_s=0,
-            ) from None
-
-    async def _events(self, answer: aiohttp.ClientResponse, reading: _Answer) -> AsyncGenerator[Said | Ended, None]:
-        stream = EventStream(EVENT_FACTOR * self.answer_bytes)
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self.settings.answer_s
-        total = 0
-        try:
-            async for chunk in answer.content.iter_any():
-                total += len(chunk)
-                if total > STREAM_FACTOR * self.answer_bytes:
-                    raise _too_long(self.answer_bytes)
-                if loop.time() > deadline:
-                    raise ProviderError(f"the provider's answer took longer than {self.settings.answer_s} s", "timeout")
-                text = ""
-                for data in stream.feed(chunk):
-                    if data.strip() == b"[DONE]":
-                        reading.done = True
-                        break
-                    text += "".join(piece.text for piece in reading.take(data, "delta"))
-                if text:  # all that one read has brought is one piece
-                    yield Said(text)
-                if reading.done:
-                    break
-        except EventTooLong:
-            raise _too_long(self.answer_bytes) from None
-        if not reading.done and not reading.stop:
-            raise ProviderError("the provider's answer broke off in the middle", retry_after_s=0)
-        yield reading.end()
+            raise _unreachable(_shown(str(error) or type(error).__name__, key)) from None
 
     def _client(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -224,25 +251,75 @@ class Provider:
             )
         return self._session
 
-    async def _headers(self) -> dict[str, str]:
-        headers = {"Content-Type": "application/json", "Accept": "text/event-stream", "Accept-Encoding": "identity"}
-        if self.settings.key_file:
-            # Read each time: a credential that is replaced is used with the next answer.
-            key = await asyncio.get_running_loop().run_in_executor(None, _read_key, Path(self.settings.key_file))
-            headers["Authorization"] = f"Bearer {key}"
-        return headers
+    async def _key(self) -> str:
+        """Return the key, or nothing; read each time, so one that is replaced is used with the next answer."""
+        if not self.settings.key_file:
+            return ""
+        return await asyncio.get_running_loop().run_in_executor(None, _read_key, Path(self.settings.key_file))
+
+
+class _Deadline:
+    """The time that one whole answer may take, from the request on."""
+
+    def __init__(self, seconds: int) -> None:
+        self.seconds = seconds
+        self._at = asyncio.get_running_loop().time() + seconds
+
+    async def within(self, work: Awaitable[T]) -> T:
+        """Wait for `work`.
+
+        Raises:
+            ProviderError: the time is over.
+        """
+        try:
+            async with asyncio.timeout_at(self._at) as timeout:
+                return await work
+        except TimeoutError:
+            if not timeout.expired():
+                raise
+            raise ProviderError(f"the provider's answer took longer than {self.seconds} s", "timeout") from None
+
+    async def chunks(self, answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+        """Yield the body as it comes.
+
+        Raises:
+            ProviderError: the time is over.
+        """
+        while chunk := await self.within(answer.content.readany()):
+            yield chunk
 
 
 class _Answer:
     """What has come of one answer."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, key: str) -> None:
         self.limit = limit
+        self.key = key
+        """Is never told again."""
+        self.begun = False
         self.size = 0
         self.stop = ""
         self.done = False
         self.usage: Mapping[str, int] = {}
-        self._calls: dict[int, list[str]] = {}
+        self._calls: list[list[str]] = []
+        """Id, name and arguments of each, as far as they have come."""
+        self._places: dict[int, int] = {}
+        """Which of them the provider's index means now."""
+
+    def feed(self, events: Iterable[bytes]) -> tuple[str, ProviderError | None]:
+        """Read events; return their text, and what is wrong with the one that follows it."""
+        text = ""
+        try:
+            for data in events:
+                if data.strip() == b"[DONE]":
+                    self.done = True
+                    break
+                text += "".join(piece.text for piece in self.take(data, "delta"))
+        except EventTooLong:
+            return text, _too_long(self.limit)
+        except ProviderError as error:
+            return text, error
+        return text, None
 
     def take(self, data: bytes, part: str) -> list[Said]:
         """Read one event, whose text and calls are in `delta`, or a whole answer, whose are in `message`.
@@ -252,101 +329,148 @@ class _Answer:
         """
         try:
             event = json.loads(data)
-            if "error" in event:
-                raise _told(event["error"], None)
+            if event.get("error"):
+                raise _told(event["error"], None, self.key)
             if isinstance(event.get("usage"), dict):
-                self.usage = {name: n for name, n in event["usage"].items() if type(n) is int and len(name) < 40}
+                self.usage = {name: n for name in COUNTED if type(n := event["usage"].get(name)) is int}
             said = []
-            for choice in event.get("choices", [])[:1]:
+            for choice in (event.get("choices") or [])[:1]:
+                self.begun = True
                 found = choice.get(part) or {}
                 if text := found.get("content") or found.get("refusal"):
                     said.append(Said(self._counted(text)))
                 for place, call in enumerate(found.get("tool_calls") or []):
-                    self._collect(call.get("index", place), call)
-                self.stop = choice.get("finish_reason") or self.stop
+                    index = call.get("index")
+                    self._collect(index if type(index) is int else place, call)
+                if isinstance(stop := choice.get("finish_reason"), str) and stop:
+                    self.stop = stop[:STOP_CHARACTERS]
         except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
-            shown = data[:80].decode("utf-8", "replace")
-            raise ProviderError(f"the provider sent something that is no answer: {shown!r}", retry_after_s=0) from None
+            raise _no_answer(data, self.key) from None
+        if part == "message" and not self.begun:
+            raise _no_answer(data, self.key)
         return said
 
     def end(self) -> Ended:
-        """Return the end."""
-        calls = tuple(Call(*parts) for _, parts in sorted(self._calls.items()) if parts[1])
-        return Ended(self.stop or "stop", calls, self.usage)
+        """Return the end.
+
+        Raises:
+            ProviderError: there was no answer before it.
+        """
+        if not self.begun:
+            raise _no_answer(b"", self.key)
+        calls: dict[str, Call] = {}
+        for place, (told, name, arguments) in enumerate(self._calls):
+            if name:  # a result belongs to its call by id alone, so each has one of its own
+                own = told if told and told not in calls else f"call_{place}_{told}"
+                calls[own] = Call(own, name, arguments)
+        return Ended(self.stop or "stop", tuple(calls.values()), self.usage)
 
     def _collect(self, index: int, call: Mapping[str, Any]) -> None:
-        if len(self._calls) >= CALLS_LIMIT and index not in self._calls:
-            raise ProviderError(f"the provider wants more than {CALLS_LIMIT} tools at once")
-        parts = self._calls.setdefault(index, [f"call_{index}", "", ""])
-        function = call.get("function") or {}
-        parts[0] = self._counted(call.get("id") or "") or parts[0]
+        """Add a piece of a call to the one it belongs to.
+
+        Args:
+            index: what the provider says of it. Some give every call the same, and tell them apart by id.
+            call: the piece.
+        """
+        place, name = self._places.get(index), call.get("id") or ""
+        if place is None or (name and self._calls[place][0] not in {"", name}):
+            if len(self._calls) == CALLS_LIMIT:
+                raise ProviderError(f"the provider wants more than {CALLS_LIMIT} tools at once")
+            place = self._places[index] = len(self._calls)
+            self._calls.append(["", "", ""])
+        parts, function = self._calls[place], call.get("function") or {}
+        parts[0] = self._counted(name) or parts[0]
         parts[1] += self._counted(function.get("name") or "")
         parts[2] += self._counted(function.get("arguments") or "")
 
     def _counted(self, text: str) -> str:
-        self.size += len(text.encode("utf-8", "replace"))
+        """Return a text as it can be stored: half a character has no UTF-8, and becomes a question mark."""
+        data = text.encode("utf-8", "replace")
+        self.size += len(data)
         if self.size > self.limit:
             raise _too_long(self.limit)
-        return text
+        return data.decode()
+
+
+def _headers(key: str) -> dict[str, str]:
+    headers = {"Content-Type": "application/json", "Accept": "text/event-stream", "Accept-Encoding": "identity"}
+    return {**headers, "Authorization": f"Bearer {key}"} if key else headers
 
 
 def _read_key(path: Path) -> str:
     try:
-        key = path.read_text("utf-8").strip()
+        with path.open("rb") as file:
+            key = file.read(KEY_BYTES + 1).decode().strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ProviderError(
             f"the provider's key cannot be read from {path}: {getattr(error, 'strerror', None) or 'it is no text'}",
             hint="look at [provider] key_file",
         ) from None
-    if not (key and key.isascii() and key.isprintable()):
+    if not (0 < len(key) <= KEY_BYTES and key.isascii() and key.isprintable()):
         raise ProviderError(f"the provider's key in {path} is empty or no key", hint="look at [provider] key_file")
     return key
 
 
-async def _bounded(answer: aiohttp.ClientResponse, limit: int) -> bytes:
-    data = bytearray()
-    async for chunk in answer.content.iter_any():
-        data += chunk
-        if len(data) > limit:
-            raise _too_long(limit)
-    return bytes(data)
-
-
-async def _refusal(answer: aiohttp.ClientResponse) -> ProviderError:
+async def _refusal(answer: aiohttp.ClientResponse, key: str) -> ProviderError:
     """Return what the provider says instead of an answer."""
-    data = await answer.content.read(ERROR_BYTES)
+    data = bytearray()
+    with suppress(TimeoutError, aiohttp.ClientError):  # what has come by then will do
+        async with asyncio.timeout(REFUSAL_S):
+            while len(data) < ERROR_BYTES and (chunk := await answer.content.read(ERROR_BYTES - len(data))):
+                data += chunk
     try:
         told = json.loads(data)
         told = told.get("error", told) if isinstance(told, dict) else told
     except (ValueError, RecursionError):
-        told = data[:ERROR_CHARACTERS].decode("utf-8", "replace")
-    error = _told(told, answer.status)
-    if answer.status in AGAIN:
-        try:
+        told = data.decode("utf-8", "replace")
+    error = _told(told, answer.status, key)
+    if error.retry_after_s is not None:
+        with suppress(ValueError):  # of a date: the pause of our own will do
             error.retry_after_s = max(0.0, float(answer.headers.get("Retry-After", "0")))
-        except ValueError:  # a date: the pause of our own will do
-            error.retry_after_s = 0.0
     return error
 
 
-def _told(told: Any, status: int | None) -> ProviderError:
+def _told(told: Any, status: int | None, key: str) -> ProviderError:
+    """Return the error that a provider tells of, with a status or in an answer that had begun."""
     code, message = "", str(told)
     if isinstance(told, dict):
-        code, message = str(told.get("code") or told.get("type") or ""), str(told.get("message") or told)
-    said = " ".join(message.split())[:ERROR_CHARACTERS]
+        code, message = f"{told.get('code') or ''} {told.get('type') or ''}", str(told.get("message") or told)
+        if status is None and (found := re.match(r"[45]\d\d\b", code)):  # as some do where it was 200 already
+            status = int(found[0])
+    again = 0.0 if status in AGAIN else None
+    said, kind, hint = _shown(message, key), "unknown", ""
     if status == 429 or "rate_limit" in code:
-        return ProviderError(f"the provider is asked too often: {said}", "rate_limit")
-    if "context_length" in code:
-        return ProviderError(
-            f"the conversation is too long for the model: {said}",
-            "context_length",
-            hint="lower [agents] context_tokens",
-        )
-    if status in {401, 403}:
-        return ProviderError(f"the provider refuses the key: {said}", "refusal", hint="look at [provider] key_file")
-    if "content_filter" in code or "content_policy" in code:
-        return ProviderError(f"the provider refuses to answer: {said}", "refusal")
-    return ProviderError(f"the provider answered {status}: {said}" if status else f"the provider failed: {said}")
+        text, kind = f"the provider is asked too often: {said}", "rate_limit"
+    elif OVERLONG.search(code) or OVERLONG.search(message[:ERROR_BYTES]):
+        text, kind = f"the conversation is too long for the model: {said}", "context_length"
+        hint = "lower [agents] context_tokens"
+    elif status in {401, 403}:
+        text, kind, hint = f"the provider refuses the key: {said}", "refusal", "look at [provider] key_file"
+    elif "content_filter" in code or "content_policy" in code:
+        text, kind = f"the provider refuses to answer: {said}", "refusal"
+    elif status in range(300, 400):
+        text = f"the provider answered {status}, and redirects are not followed"
+        hint = "set [provider] base_url to where it leads"
+    else:
+        text = f"the provider answered {status}: {said}" if status else f"the provider failed: {said}"
+    return ProviderError(text, kind, hint=hint, retry_after_s=again)
+
+
+def _no_answer(data: bytes, key: str) -> ProviderError:
+    shown = _shown(data[:ERROR_BYTES].decode("utf-8", "replace"), key, 80)
+    return ProviderError(f"the provider sent something that is no answer: {shown!r}", retry_after_s=0)
+
+
+def _unreachable(reason: str) -> ProviderError:
+    hint = "look at [provider] base_url and the network"
+    return ProviderError(f"the provider cannot be reached or broke off: {reason}", hint=hint, retry_after_s=0)
+
+
+def _shown(text: str, key: str, characters: int = ERROR_CHARACTERS) -> str:
+    """Return the beginning of what a provider said, in one line and without the key."""
+    text = text[:ERROR_BYTES]
+    hidden = text.replace(key, "***") if key else text
+    return " ".join("".join(sign if sign.isprintable() else " " for sign in hidden).split())[:characters]
 
 
 def _too_long(limit: int) -> ProviderError:

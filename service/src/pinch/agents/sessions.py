@@ -12,7 +12,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, get_type_hints
 
 from cachetools import TTLCache
 
@@ -31,10 +31,13 @@ SUMMARY_BYTES = 700
 TITLE_CHARACTERS = 60
 INDEX_FILE = "index.json"
 SUFFIX = ".jsonl"
+LINE_END = b"\n"
 KEEP_SHARE = 2
 """A compacted file keeps half of its limit."""
 OVERGROWN = 2
 """Times its limit at which a session takes no more: it could not be compacted."""
+ATTEMPTS = 3
+"""How often it is tried to write to a session that someone else changes."""
 IN_USE = 4
 """Sessions that are worked on at once; more wait."""
 
@@ -58,6 +61,9 @@ class Summary(NamedTuple):
     """What was wrong with the file when it was read, or nothing."""
 
 
+SUMMARY_TYPES = tuple(get_type_hints(Summary).values())
+
+
 class Session:
     """One session in memory."""
 
@@ -70,14 +76,25 @@ class Session:
         self.head = contents.head
         self.entries = contents.entries
         self.whole_bytes = contents.whole_bytes
-        self.file_bytes = contents.file_bytes
+        self.stamp = contents.stamp
         self.unread = contents.unread
+        self.skipped_bytes = contents.skipped_bytes
         self.damage = _damage(contents)
+
+    @property
+    def file_bytes(self) -> int:
+        """Length of its file."""
+        return self.stamp.bytes
+
+    @property
+    def current(self) -> bool:
+        """Whether its file is as it was left: nobody else has written to it."""
+        return journal.stamp_of(self.path) == self.stamp
 
     @property
     def memory_bytes(self) -> int:
         """Bytes that it takes in memory, roughly."""
-        return sum(entry.size for entry in self.entries) + sum(map(len, self.unread))
+        return sum(entry.size for entry in self.entries) + len(self.unread)
 
     def open_runs(self) -> list[str]:
         """Return the runs that have begun and not ended, in order."""
@@ -149,6 +166,8 @@ class Sessions:
         self._turns: dict[str, _Turn] = {}
         self._places = asyncio.Semaphore(IN_USE)
         self._working: dict[str, Session] = {}
+        self._making = 0
+        """Sessions whose file is being made: they count already."""
         self._dirty = False
         self._expiry: asyncio.TimerHandle | None = None
 
@@ -214,13 +233,19 @@ class Sessions:
         turn.users += 1
         try:
             async with turn.lock, self._places:
-                session = self._cache.pop(key, None) or await self._load(key, create=create)
+                session = self._cache.pop(key, None)
+                if session is None or not session.current:
+                    session = await self._load(key, create=create)
                 self._working[key] = session
+                known = True
                 try:
                     yield session
+                except asyncio.CancelledError:
+                    known = False  # its file may have what it has not
+                    raise
                 finally:
                     del self._working[key]
-                    if key in self._summaries:
+                    if known and key in self._summaries:
                         self._keep(key, session)
         finally:
             turn.users -= 1
@@ -232,21 +257,26 @@ class Sessions:
 
         Raises:
             StorageFull: there is no room; nothing was added.
-            Conflict: the session has outgrown its limit and could not be compacted.
+            Conflict: the session has outgrown its limit and could not be compacted, or cannot be written.
         """
-        if session.file_bytes > OVERGROWN * self.file_limit and entries[0].kind == "user":
-            raise Conflict(
-                f"session {session.head.key} has {session.file_bytes} bytes and could not be compacted",
-                param="sessionKey",
-                hint="reset it, or look at the log for the reason",
-            )
-        try:
-            await self._add(session, entries)
-        except Changed:
-            key = session.head.key
-            log.warning("session %s was changed by someone else: reading it again", key)
-            session.take(await self._read(key, create=True))
-            await self._add(session, entries)
+        key, overgrown = session.head.key, OVERGROWN * self.file_limit
+        if session.file_bytes > overgrown and entries[0].kind == "user":
+            await self._shorten(session)
+            if session.file_bytes > overgrown:
+                raise Conflict(
+                    f"session {key} has {session.file_bytes} bytes and could not be compacted",
+                    param="sessionKey",
+                    hint="reset it, or look at the log for the reason",
+                )
+        for _ in range(ATTEMPTS):
+            try:
+                await self._add(session, entries)
+                return
+            except Changed:
+                log.warning("session %s was changed by someone else: reading it again", key)
+                session.take(await self._read(key, create=True))
+                self._note(session)
+        raise Conflict(f"session {key} is being changed by someone else", param="sessionKey", hint="try again")
 
     async def reset(self, key: str) -> Summary:
         """Begin a session anew; what was said in it is gone.
@@ -257,8 +287,8 @@ class Sessions:
         """
         async with self.hold(key) as session:
             head = Head(key, str(uuid.uuid4()), time.time_ns() // 1_000_000)
-            size = await self._file(journal.rewrite, session.path, head, [])
-            session.take(Contents(head, [], size, size, 0, []))
+            stamp = await self._file(journal.rewrite, session.path, head, [])
+            session.take(Contents(head, [], stamp.bytes, stamp))
             return self._note(session)
 
     async def delete(self, key: str) -> None:
@@ -282,24 +312,32 @@ class Sessions:
         if summary is None or summary.file_bytes <= self.file_limit:
             return
         async with self.hold(key) as session:
-            dropped, kept = _split(session.entries, self.file_limit // KEEP_SHARE)
-            await self.archive(key, dropped)
-            if session.unread:
-                aside = await self._file(journal.set_aside, session.path, session.unread)
-                log.warning("session %s: %d lines that were no entries are in %s", key, len(session.unread), aside)
-            size = await self._file(journal.rewrite, session.path, session.head, kept)
-            session.take(Contents(session.head, kept, size, size, 0, []))
-            self._note(session)
-            log.info("session %s compacted to %d bytes, %d entries archived", key, size, len(dropped))
+            if session.file_bytes > self.file_limit:
+                await self._shorten(session)
 
     def unfinished(self) -> list[str]:
         """Return the keys of sessions with a run that has not ended."""
         return [one.key for one in self._summaries.values() if one.open]
 
+    async def _shorten(self, session: Session) -> None:
+        key = session.head.key
+        dropped, kept = _split(session.entries, self.file_limit)
+        await self.archive(key, dropped)
+        if not session.current:
+            raise Conflict(f"session {key} was changed by someone else while it was compacted", hint="try again")
+        if session.unread or session.skipped_bytes:
+            aside = await self._file(journal.set_aside, session.path, session.unread, session.skipped_bytes)
+            log.warning("session %s: what could not be read is in %s", key, aside)
+        stamp = await self._file(journal.rewrite, session.path, session.head, kept)
+        session.take(Contents(session.head, kept, stamp.bytes, stamp))
+        self._note(session)
+        log.info("session %s compacted to %d bytes, %d entries archived", key, stamp.bytes, len(dropped))
+
     async def _add(self, session: Session, entries: Sequence[Entry]) -> None:
-        length = await self._file(journal.append, session.path, session.whole_bytes, session.file_bytes, entries)
+        stamp = await self._file(journal.append, session.path, session.whole_bytes, session.stamp, entries)
         session.entries.extend(entries)
-        session.whole_bytes = session.file_bytes = length
+        session.stamp = stamp
+        session.whole_bytes = stamp.bytes
         self._note(session)
 
     def _note(self, session: Session) -> Summary:
@@ -326,15 +364,19 @@ class Sessions:
             raise Conflict(f"session {key} cannot be read: {error.strerror}", param="sessionKey") from None
         if not create:
             raise NotFound(f"there is no session {key!r}", param="sessionKey", hint="sessions.list shows what there is")
-        if len(self._summaries) >= self.count_limit:
+        if len(self._summaries) + self._making >= self.count_limit:
             raise Conflict(
                 f"there are {len(self._summaries)} sessions, as many as there may be",
                 param="sessionKey",
                 hint="delete some, or raise [agents] max_sessions",
             )
         head = Head(key, str(uuid.uuid4()), time.time_ns() // 1_000_000)
-        size = await self._file(journal.create, path, head)
-        return Contents(head, [], size, size, 0, [])
+        self._making += 1
+        try:
+            stamp = await self._file(journal.create, path, head)
+        finally:
+            self._making -= 1
+        return Contents(head, [], stamp.bytes, stamp)
 
     def _keep(self, key: str, session: Session) -> None:
         with suppress(ValueError):  # larger than the whole cache
@@ -353,11 +395,17 @@ class Sessions:
 
     async def _file(self, work: Callable[..., T], *args: Any) -> T:
         job = asyncio.get_running_loop().run_in_executor(None, work, *args)
-        try:
-            return await asyncio.shield(job)
-        except asyncio.CancelledError:
-            await asyncio.wait({job})  # nobody else may have the file before its thread is done
-            raise
+        cancelled: asyncio.CancelledError | None = None
+        # Nobody else may have the file before its thread is done, however often this is cancelled.
+        while not job.done():
+            try:
+                await asyncio.wait({job})
+            except asyncio.CancelledError as error:
+                cancelled = error
+        if cancelled is not None:
+            job.exception()  # nobody is left to hear of it
+            raise cancelled
+        return job.result()
 
     def _scan(self) -> dict[str, Summary]:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -369,20 +417,24 @@ class Sessions:
                 os.unlink(file.path)  # noqa: PTH108
             if suffix != SUFFIX or KEY.fullmatch(key) is None:
                 continue
-            status = file.stat()
-            size, changed, summary = known.get(key, (0, 0, None))
-            if summary is None or (size, changed) != (status.st_size, status.st_mtime_ns):
-                summary = Session(Path(file.path), journal.load(Path(file.path), key, self.file_limit)).summary()
-                self._dirty = True
+            try:
+                status = file.stat()
+                size, changed, summary = known.get(key, (0, 0, None))
+                if summary is None or (size, changed) != (status.st_size, status.st_mtime_ns):
+                    summary = Session(Path(file.path), journal.load(Path(file.path), key, self.file_limit)).summary()
+                    self._dirty = True
+            except OSError as error:  # one file of somebody else's must not keep the others from being used
+                summary = Summary(key, "", 0, "", 0, 0, open=False, damage=f"it cannot be read: {error.strerror}")
             found[key] = summary
         return found
 
     def _load_index(self) -> dict[str, tuple[int, int, Summary]]:
         try:
             raw = json.loads((self.folder / INDEX_FILE).read_bytes())
-            return {row["key"]: (size, changed, Summary(**row)) for size, changed, row in raw}
-        except (OSError, ValueError, TypeError, KeyError):
+            known = {row["key"]: (size, changed, Summary(**row)) for size, changed, row in raw}
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
             return {}
+        return {key: one for key, one in known.items() if tuple(map(type, one[2])) == SUMMARY_TYPES}
 
     def _save_index(self) -> None:
         partial = self.folder / "index.partial"
@@ -403,24 +455,28 @@ def _damage(contents: Contents) -> str:
     if contents.torn_bytes:
         parts.append(f"a last line that was not finished ({contents.torn_bytes} bytes) was dropped")
     if contents.unread:
-        parts.append(f"{len(contents.unread)} lines are no entries and were skipped")
+        parts.append(f"{contents.unread.count(LINE_END)} lines are no entries and were skipped")
+    if contents.skipped_bytes:
+        parts.append(f"it is too long, and its first {contents.skipped_bytes} bytes were skipped")
     return "; ".join(parts)
 
 
-def _split(entries: Sequence[Entry], keep_bytes: int) -> tuple[list[Entry], list[Entry]]:
-    """Return the entries of the runs to drop and to keep: the newest that fit, the last and open ones anyway."""
+def _split(entries: Sequence[Entry], limit: int) -> tuple[list[Entry], list[Entry]]:
+    """Return the entries of the runs to drop and to keep: the newest that fit, and open ones anyway.
+
+    The last one stays too, unless the session would take no more because of it.
+    """
     sizes: dict[str, int] = {}
     ended = set()
     for entry in entries:
-        size = len(json.dumps(entry, ensure_ascii=False).encode("utf-8", "replace"))
-        sizes[entry.run] = sizes.get(entry.run, 0) + size
+        sizes[entry.run] = sizes.get(entry.run, 0) + len(journal.entry_line(entry))
         if entry.kind == "end":
             ended.add(entry.run)
     kept: set[str] = set()
     total = 0
     for run in reversed(sizes):
         total += sizes[run]
-        if total > keep_bytes and kept:
+        if total > limit // KEEP_SHARE and (kept or total > limit):
             break
         kept.add(run)
     kept |= sizes.keys() - ended

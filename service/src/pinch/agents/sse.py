@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterator
 
 
@@ -20,6 +21,8 @@ class EventStream:
         self._size = 0
         self._returned = False
         """Whether the last chunk ended with a carriage return: a line feed that follows belongs to it."""
+        self._begun = False
+        """Whether the first line has come, which may begin with a byte order mark."""
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
         """Yield the data of each event that `chunk` completes.
@@ -27,14 +30,18 @@ class EventStream:
         Raises:
             EventTooLong: one is longer than the limit.
         """
+        if not chunk:
+            return
         if self._returned:
             chunk = chunk.removeprefix(b"\n")
         self._returned = chunk.endswith(b"\r")
+        begin, looked = 0, len(self._rest)  # what was there has no line's end: it is not looked through again
         self._rest += chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        begin = 0
-        while (end := self._rest.find(b"\n", begin)) >= 0:
+        while (end := self._rest.find(b"\n", max(begin, looked))) >= 0:
             line = bytes(self._rest[begin:end])
             begin = end + 1
+            if not self._begun:
+                self._begun, line = True, line.removeprefix(codecs.BOM_UTF8)
             if line.startswith(b"data:"):
                 self._size += len(line)
                 self._within(self._size)

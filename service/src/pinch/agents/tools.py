@@ -18,6 +18,7 @@ QUERY_BYTES = 8 * 1024
 HITS = 6
 HITS_LIMIT = 20
 TAGS_LIMIT = 32
+TAG_BYTES = 200
 SOURCE = "agent"
 
 
@@ -99,7 +100,9 @@ class Tools:
         tags = given.get("tags", [])
         if not isinstance(tags, list) or len(tags) > TAGS_LIMIT:
             raise Invalid(f"tags is no list of at most {TAGS_LIMIT} words")
-        named = tuple(dict.fromkeys(_text({"tags": tag}, "tags", 200) for tag in tags))
+        named = tuple(dict.fromkeys(_text({"tags": tag}, "tags", TAG_BYTES) for tag in tags))
+        if not all(tag.isprintable() for tag in named):
+            raise Invalid("tags hold control characters")
         memory = NewMemory(_text(given, "text", TEXT_BYTES), self.space, named, SOURCE)
         (stored,) = await self.memories.remember([memory])
         return f"remembered as {stored.id}" if stored.created else f"was remembered already, as {stored.id}"

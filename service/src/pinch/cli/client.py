@@ -58,6 +58,26 @@ def document_path(path: str) -> str:
     return "/v1/documents/" + quote(path, safe="/")
 
 
+def trust(where: Address) -> ssl.SSLContext:
+    """Return which certificates are believed to be the service's."""
+    trusted = ssl.create_default_context()
+    if where.certificate:
+        # The service's own certificate, from its own settings: whatever name it carries, it is the one.
+        trusted.load_verify_locations(where.certificate)
+        trusted.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        trusted.check_hostname = False
+    return trusted
+
+
+def unreachable(where: Address, reason: str) -> CommandError:
+    """Return the error of a service that does not answer."""
+    return CommandError(
+        f"the service does not answer at {where.url} ({reason})",
+        "start it (`systemctl start pinch`, or `pinch serve`), or set PINCH_URL",
+        exit_status=Exit.UNREACHABLE,
+    )
+
+
 @frozen
 class _Request:
     method: str
@@ -233,14 +253,8 @@ class Client:
         where = self.address
         if where.scheme == "http":
             return http.client.HTTPConnection(where.host, where.port, timeout=CONNECT_TIMEOUT_S, blocksize=BLOCK_BYTES)
-        trust = ssl.create_default_context()
-        if where.certificate:
-            # The service's own certificate, from its own settings: whatever name it carries, it is the one.
-            trust.load_verify_locations(where.certificate)
-            trust.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-            trust.check_hostname = False
         return http.client.HTTPSConnection(
-            where.host, where.port, timeout=CONNECT_TIMEOUT_S, blocksize=BLOCK_BYTES, context=trust
+            where.host, where.port, timeout=CONNECT_TIMEOUT_S, blocksize=BLOCK_BYTES, context=trust(where)
         )
 
     def _error(self, response: http.client.HTTPResponse, path: str) -> CommandError:
@@ -277,11 +291,7 @@ class Client:
             reason = "what answers there does not speak HTTP"
         else:
             reason = str(getattr(error, "strerror", None) or error).lower()
-        return CommandError(
-            f"the service does not answer at {self.address.url} ({reason})",
-            "start it (`systemctl start pinch`, or `pinch serve`), or set PINCH_URL",
-            exit_status=Exit.UNREACHABLE,
-        )
+        return unreachable(self.address, reason)
 
     def _broken_off(self, error: Exception | None, missing: int | None = None) -> CommandError:
         self.close()

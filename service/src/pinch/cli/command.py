@@ -18,6 +18,7 @@ COMMANDS = {
     "serve": "run the service in the foreground",
     "remember": "store a text, or many from a JSON Lines file",
     "recall": "find what was remembered or ingested",
+    "chat": "talk with the agent, or ask it one thing",
     "ingest": "upload a folder's documents",
     "snapshot": "save the store to one file, or load it from one",
     "budget": "show what each account may hold and holds",

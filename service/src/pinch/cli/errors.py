@@ -51,6 +51,24 @@ FROM_HTTP: Mapping[int, Exit] = {
 }
 """Exit status of each answer of the service; every other error is `Exit.ERROR`."""
 
+FROM_GATEWAY: Mapping[str, Exit] = {
+    "AUTH_TOKEN_MISSING": Exit.REFUSED,
+    "AUTH_TOKEN_MISMATCH": Exit.REFUSED,
+    "unauthorized": Exit.REFUSED,
+    "forbidden": Exit.REFUSED,
+    "not_found": Exit.NOT_FOUND,
+    "too_large": Exit.LIMIT,
+    "no_provider": Exit.USAGE,
+    "internal": Exit.ERROR,
+    "INVALID_REQUEST": Exit.USAGE,
+    "UNAVAILABLE": Exit.LIMIT,
+}
+"""Exit status of a refused WebSocket request, by `details.code`, else `details.type`, else `code`; every other
+error is `Exit.ERROR`."""
+
+FROM_RUN: Mapping[str, Exit] = {"rate_limit": Exit.LIMIT, "context_length": Exit.LIMIT}
+"""Exit status of a run that ended in an error, by its `errorKind`; every other one is `Exit.ERROR`."""
+
 
 class CommandError(Exception):
     """A command that cannot go on.

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import math
+import sys
 import time
 import uuid
 from collections.abc import Mapping
-from typing import Any
+from contextlib import suppress
+from typing import Any, NamedTuple
 
 from aiohttp import web
-from attrs import field, frozen
 
 from pinch.agents.events import Delta, Finished
 from pinch.agents.followers import Follower
@@ -38,16 +40,14 @@ FORWARDED = (
 """Parameters that go to the provider as they are."""
 
 
-@frozen
-class Part:
+class Part(NamedTuple):
     """A part of a message's content."""
 
     type: str
     text: str = ""
 
 
-@frozen
-class ChatMessage:
+class ChatMessage(NamedTuple):
     """A message; its content is made a list of parts."""
 
     role: str
@@ -58,15 +58,13 @@ class ChatMessage:
     audio: Any = None
 
 
-@frozen
-class StreamOptions:
+class StreamOptions(NamedTuple):
     """What a stream has beside its pieces."""
 
     include_usage: bool = False
 
 
-@frozen
-class ChatBody:
+class ChatBody(NamedTuple):
     """Body of `POST /v1/chat/completions`."""
 
     model: str
@@ -82,7 +80,7 @@ class ChatBody:
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
     seed: int | None = None
-    stop: list[str] = field(factory=list)
+    stop: list[str] | None = None
     metadata: Any = None
     store: Any = None
 
@@ -110,7 +108,8 @@ async def create(request: web.Request) -> web.StreamResponse:
     _check(body, context)
     context.agent.provider.require()
     lane, run = _place(body)
-    with context.followers.follow(lane, run) as follower:
+    size = sum(sys.getsizeof(part.text) for one in body.messages for part in one.content)
+    with context.in_flight.holding(size), context.followers.follow(lane, run) as follower:
         ended = False
         try:
             await _begin(body, context, lane, run)
@@ -127,15 +126,15 @@ async def create(request: web.Request) -> web.StreamResponse:
 
 
 async def _begin(body: ChatBody, context: Context, lane: str, run: str) -> None:
-    options = {name: value for name in FORWARDED if (value := getattr(body, name)) not in (None, [])}
+    options = {name: value for name in FORWARDED if (value := getattr(body, name)) is not None}
     told = [(one.role, _text(one)) for one in body.messages]
     if body.user is None:
         messages = [{"role": "system" if role == "developer" else role, "content": text} for role, text in told]
         context.agent.ask(messages, options, run)
         return
-    # The session has what was said before. Of what the client sends, that is what follows the last answer.
+    # The session has what was said before. Of what the client sends, what follows the last answer is new.
     last = max((place for place, (role, _) in enumerate(told) if role == "assistant"), default=-1)
-    said = "\n\n".join(text for role, text in told[last + 1 :] if role == "user")
+    said = "\n\n".join(text for role, text in told[last + 1 :] if role == "user") or told[-1][1]
     system = "\n\n".join(text for role, text in told if role in {"system", "developer"})
     check_text(said, "messages")
     await context.agent.submit(lane, said, run, instructions=system, options=options)
@@ -192,13 +191,14 @@ async def _stream(request: web.Request, body: ChatBody, follower: Follower, run:
 
 async def _next(request: web.Request, follower: Follower) -> Delta | Finished:
     """Wait for what is said next, as long as there is someone to hear it."""
-    while True:
-        try:
+    event = None
+    while event is None:
+        with suppress(TimeoutError):
             async with asyncio.timeout(LOOK_S):
-                return await follower.next()
-        except TimeoutError:
-            if request.transport is None:
-                raise ConnectionResetError("the client has gone") from None
+                event = await follower.next()
+        if request.transport is None:
+            raise ConnectionResetError("the client has gone")
+    return event
 
 
 def _check(body: ChatBody, context: Context) -> None:
@@ -209,18 +209,13 @@ def _check(body: ChatBody, context: Context) -> None:
     if not 0 < len(body.messages) <= MESSAGES_LIMIT:
         raise Invalid(f"messages has {len(body.messages)} entries; expected 1 to {MESSAGES_LIMIT}", param="messages")
     for place, one in enumerate(body.messages):
-        if one.role not in ROLES:
-            raise Invalid(
-                f"messages[{place}].role is {one.role[:20]!r}; expected one of {', '.join(ROLES)}",
-                param=f"messages[{place}].role",
-                hint="the agent brings its own tools",
-            )
-        if any(part.type != "text" for part in one.content):
-            raise Invalid(f"messages[{place}] has a part that is no text", param=f"messages[{place}].content")
-        if text := _text(one):
-            check_text(text, f"messages[{place}].content", TEXT_LIMIT)
-    if not any(one.role == "user" and _text(one).strip() for one in body.messages):
-        raise Invalid("messages has none of the user's", param="messages")
+        if not one.content:
+            raise Invalid(f"messages[{place}].content is empty", param=f"messages[{place}].content")
+        for part in one.content:
+            check_text(part.text, f"messages[{place}].content", TEXT_LIMIT)
+    for name in FORWARDED:
+        if isinstance(value := getattr(body, name), float) and not math.isfinite(value):
+            raise Invalid(f"{name} is {value}; expected a number that there is", param=name)
     if body.user is not None:
         check_name(body.user, "user")
 
@@ -232,16 +227,32 @@ def _listed(raw: Any) -> Any:
     listed = dict(raw)
     if isinstance(raw.get("messages"), list):
         listed["messages"] = [
-            {**one, "content": [{"type": "text", "text": one["content"]}]}
-            if isinstance(one, dict) and isinstance(one.get("content"), str)
-            else one
-            for one in raw["messages"]
+            _message(one, f"messages[{place}]") if isinstance(one, dict) else one
+            for place, one in enumerate(raw["messages"])
         ]
     if isinstance(raw.get("stop"), str):
         listed["stop"] = [raw["stop"]]
-    elif raw.get("stop", ()) is None:
-        del listed["stop"]
     return listed
+
+
+def _message(raw: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+    """Return a message with its content as parts; what other fields it has follows from a role or part of no use here.
+
+    Raises:
+        Invalid: it has such a role or part.
+    """
+    role, content = raw.get("role"), raw.get("content")
+    if isinstance(role, str) and role not in ROLES:
+        raise Invalid(
+            f"{where}.role is {role[:20]!r}; expected one of {', '.join(ROLES)}",
+            param=f"{where}.role",
+            hint="the agent brings its own tools",
+        )
+    if isinstance(content, str):
+        return {**raw, "content": [{"type": "text", "text": content}]}
+    if isinstance(content, list) and any(isinstance(part, dict) and part.get("type") != "text" for part in content):
+        raise Invalid(f"{where} has a part that is no text", param=f"{where}.content")
+    return raw
 
 
 def _place(body: ChatBody) -> tuple[str, str]:

@@ -73,7 +73,7 @@ class Connection(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Take bytes from the socket, those of a WebSocket counted."""
-        if self.inbox is None or self.inbox.arrived(len(data)):
+        if self.inbox is None or self.inbox.arrived(data):
             super().data_received(data)
 
     def _displace(self) -> bool:

@@ -12,6 +12,11 @@ HEADER_BYTES = 14
 """Longest header of a client's frame (RFC 6455, section 5.2)."""
 SLACK_BYTES = 1024
 """Less than this is left over from the headers of fragments."""
+FIN, OPCODE, CONTROL = 0x80, 0x0F, 0x08
+"""Bits of a frame's first byte (RFC 6455, section 5.2)."""
+MASK, LENGTH = 0x80, 0x7F
+"""Bits of its second."""
+PROTOCOL_ERROR = 1002
 TOO_BIG = 1009
 TRY_AGAIN_LATER = 1013
 
@@ -29,23 +34,26 @@ class Inbox:
         self.since: float | None = None
         """Loop time at which the unfinished message began; None where there is none."""
         self.closed = False
+        self._message = 0
+        """Bytes of the message whose frames come now, announced ones too."""
+        self._unended = False
+        """Whether a fragment came that is not the last one."""
+        self._header = bytearray()
+        self._payload = 0
+        """Bytes of the frame that comes now which are not here yet."""
 
-    def arrived(self, size: int) -> bool:
+    def arrived(self, data: bytes) -> bool:
         """Count bytes from the socket; return whether they may go on."""
-        if self.closed or not size:
-            return not self.closed
+        if self.closed:
+            return False
         try:
-            self.in_flight.take(size, self.unread)
+            self.in_flight.take(len(data), self.unread)
         except Busy as error:
             self._close(TRY_AGAIN_LATER, error.message)
             return False
-        if not self.unread:
-            self.since = asyncio.get_running_loop().time()
-        self.unread += size
-        if self.unread > self.limit:
-            self._close(TOO_BIG, f"message of more than {self.limit} bytes")
-            return False
-        return True
+        self.unread += len(data)
+        self._walk(data)
+        return not self.closed
 
     def taken(self, size: int) -> None:
         """Count a message of `size` bytes as complete."""
@@ -54,7 +62,6 @@ class Inbox:
             left = 0
         self.in_flight.used -= self.unread - left
         self.unread = left
-        self.since = asyncio.get_running_loop().time() if left else None
 
     def close(self) -> None:
         """Take no more, and give back what is booked."""
@@ -63,6 +70,47 @@ class Inbox:
         self.unread = 0
         self.since = None
 
+    def _walk(self, data: bytes) -> None:
+        """Look at the header of every frame."""
+        place = 0
+        while place < len(data) and not self.closed:
+            if self._payload:
+                here = min(self._payload, len(data) - place)
+                self._payload -= here
+                place += here
+                continue
+            self._header.append(data[place])
+            place += 1
+            if len(self._header) > 1 and len(self._header) == _header_bytes(self._header[1]):
+                self._frame()
+                self._header.clear()
+        if not (self._header or self._payload or self._unended) or self.closed:
+            self.since = None
+        elif self.since is None:
+            self.since = asyncio.get_running_loop().time()
+
+    def _frame(self) -> None:
+        """Judge a frame by its header, which is complete."""
+        first, second = self._header[:2]
+        self._payload = second & LENGTH
+        if self._payload > 125:
+            self._payload = int.from_bytes(self._header[2:-4], "big")
+        if not second & MASK:
+            self._close(PROTOCOL_ERROR, "a frame is not masked")
+        elif not first & CONTROL:
+            # The headers of continuations count too: there may be a message of nothing else.
+            self._message += self._payload + (0 if first & OPCODE else len(self._header))
+            self._unended = not first & FIN
+            if self._message > self.limit:
+                self._close(TOO_BIG, f"message of more than {self.limit} bytes")
+            elif not self._unended:
+                self._message = 0
+
     def _close(self, code: int, reason: str) -> None:
         self.close()
         self.refuse(code, reason)
+
+
+def _header_bytes(second: int) -> int:
+    """Return how long a masked frame's header is."""
+    return {126: 8, 127: 14}.get(second & LENGTH, 6) - (0 if second & MASK else 4)

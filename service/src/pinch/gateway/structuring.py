@@ -1,10 +1,10 @@
-"""Parsed JSON to attrs classes, strictly: no coercion, no unknown fields, every fault named."""
+"""Parsed JSON to attrs classes and named tuples, strictly: no coercion, no unknown fields, every fault named."""
 
 from __future__ import annotations
 
 import types
 from collections.abc import Callable
-from typing import Any, TypeVar, Union, get_args, get_origin
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import attrs
 from cattrs import Converter
@@ -115,6 +115,32 @@ def _object_hook(cls: Any) -> Hook:
     return check
 
 
+def _tuple_hook(cls: Any) -> Hook:
+    hints = get_type_hints(cls)
+
+    def check(value: Any, _: Any) -> Any:
+        _expect(value, dict)
+        if unknown := value.keys() - hints.keys():
+            raise ForbiddenExtraKeysError(None, cls, unknown)
+        built = {}
+        for name, part in value.items():
+            try:
+                built[name] = _CONVERTER.structure(part, hints[name])
+            except Exception as error:  # noqa: BLE001 - it is raised again, with its place
+                error.add_note(_Place(name))
+                raise ClassValidationError("", [error], cls) from None
+        for name in cls._fields:
+            if name not in built and name not in cls._field_defaults:
+                raise KeyError(name)
+        return cls(**built)
+
+    return check
+
+
+def _is_tuple(cls: Any) -> bool:
+    return isinstance(cls, type) and issubclass(cls, tuple) and hasattr(cls, "_fields")
+
+
 def _below(path: str, name: str) -> str:
     return f"{path}.{name}" if path and not name.startswith("[") else f"{path}{name}"
 
@@ -131,10 +157,11 @@ def _fault(error: BaseException, path: str) -> Invalid:
     if isinstance(error, ForbiddenExtraKeysError):
         name = min(str(extra) for extra in error.extra_fields)
         where = _below(path, name)[:80]
-        known = ", ".join(attribute.name for attribute in attrs.fields(error.cl))
+        known = ", ".join(get_type_hints(error.cl))
         return Invalid(f"there is no field {where!r}", param=where, hint=f"the fields are {known}")
     if isinstance(error, KeyError):
-        return Invalid(f"field {path!r} is missing", param=path)
+        where = _below(path, str(error.args[0])) if path != error.args[0] else path
+        return Invalid(f"field {where!r} is missing", param=where)
     return Invalid(f"{path or 'body'}: {error}", param=path or "body")
 
 
@@ -150,3 +177,4 @@ _CONVERTER.register_structure_hook(float, _number)
 _CONVERTER.register_structure_hook_factory(_is_list, _list_hook)
 _CONVERTER.register_structure_hook_factory(lambda cls: get_origin(cls) in {types.UnionType, Union}, _optional_hook)
 _CONVERTER.register_structure_hook_factory(attrs.has, _object_hook)
+_CONVERTER.register_structure_hook_factory(_is_tuple, _tuple_hook)

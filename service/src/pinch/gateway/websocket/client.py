@@ -18,7 +18,7 @@ from pinch.gateway.context import Context
 from pinch.gateway.tokens import digest_of
 from pinch.gateway.websocket import frames
 from pinch.gateway.websocket.frames import BadFrame, Event, Request
-from pinch.gateway.websocket.socket import NORMAL, PROTOCOL_ERROR, UNSUPPORTED, Socket
+from pinch.gateway.websocket.socket import NORMAL, POLICY_VIOLATION, PROTOCOL_ERROR, UNSUPPORTED, Socket
 
 if TYPE_CHECKING:
     from pinch.gateway.websocket.pool import Pool
@@ -32,11 +32,12 @@ MESSAGE_BYTES = 256 * 1024
 """Bytes of a message: the longest text a memory may have, however it is escaped, fits for all but the strangest."""
 AT_ONCE = 8
 """Requests of one client that are served at once; while so many are, no more is read."""
+LOOK_S = 1.0
+"""Seconds after which it is looked whether a client whose requests wait is still there."""
 IDS_KEPT = 64
 """Ids of the last requests, which another may not have."""
 ROLE = "operator"
 SCOPES = ("operator.read", "operator.write", "operator.admin")
-POLICY_VIOLATION = 1008
 TRY_AGAIN_LATER = 1013
 FIELD_CHARACTERS = 80
 
@@ -99,8 +100,8 @@ class Client:
                     self.socket.close(UNSUPPORTED, "binary frames are not read here")
                     return
                 self.active_at = asyncio.get_running_loop().time()
-                while len(self._tasks) >= AT_ONCE:
-                    await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+                while len(self._tasks) >= AT_ONCE and self.socket.open:
+                    await asyncio.wait(self._tasks, timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
                 await self._take(text)
         finally:
             for task in self._tasks:

@@ -18,7 +18,13 @@ async def root(request: web.Request) -> web.StreamResponse:
     if request.headers.get("Upgrade", "").lower() != "websocket":
         return await page(request)
     context = context_of(request)
-    socket = Socket(request, context.in_flight, MESSAGE_BYTES, FIRST_BYTES)
+    socket = Socket(
+        request,
+        context.in_flight,
+        limit=MESSAGE_BYTES,
+        first_limit=FIRST_BYTES,
+        untaken_limit=context.pool.buffer_bytes,
+    )
     response = await socket.accept()
     client = Client(socket, context, context.pool, tuple(METHODS), serve)
     context.pool.begin(client)

@@ -17,7 +17,8 @@ from pinch.gateway.websocket.params import LogsTail, Nothing
 
 RECENT = 5
 LINES_LIMIT = 5000
-BYTES_LIMIT = 200_000
+BYTES_LIMIT = 1_000_000
+"""What may be asked for, as OpenClaw has it; the log that is kept is far shorter."""
 
 
 async def health(call: Call[Nothing]) -> Any:

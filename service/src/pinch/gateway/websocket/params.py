@@ -1,14 +1,14 @@
-"""Parameters of the methods. Where OpenClaw's clients send more than is used here, it is named and ignored."""
+"""Parameters of the methods. Where OpenClaw's clients send more than is used here, it is named and ignored.
+
+They are named tuples: a dozen attrs classes take three times their memory.
+"""
 
 from __future__ import annotations
 
-from typing import Any
-
-from attrs import field, frozen
+from typing import Any, NamedTuple
 
 
-@frozen
-class Nothing:
+class Nothing(NamedTuple):
     """No parameters but those that say how much to tell."""
 
     probe: Any = None
@@ -16,8 +16,7 @@ class Nothing:
     includeChannelSummary: Any = None
 
 
-@frozen
-class LogsTail:
+class LogsTail(NamedTuple):
     """`logs.tail`."""
 
     cursor: int | None = None
@@ -25,8 +24,7 @@ class LogsTail:
     maxBytes: int = 65536
 
 
-@frozen
-class SessionsList:
+class SessionsList(NamedTuple):
     """`sessions.list`."""
 
     limit: int = 100
@@ -41,8 +39,7 @@ class SessionsList:
     agentId: Any = None
 
 
-@frozen
-class SessionsPreview:
+class SessionsPreview(NamedTuple):
     """`sessions.preview`."""
 
     keys: list[str]
@@ -50,8 +47,7 @@ class SessionsPreview:
     maxChars: int = 240
 
 
-@frozen
-class SessionKey:
+class SessionKey(NamedTuple):
     """`sessions.reset` and `sessions.delete`."""
 
     key: str
@@ -60,14 +56,13 @@ class SessionKey:
     emitLifecycleHooks: Any = None
 
 
-@frozen
-class ChatSend:
+class ChatSend(NamedTuple):
     """`chat.send`."""
 
     sessionKey: str
     message: str
     idempotencyKey: str
-    attachments: list[Any] = field(factory=list)
+    attachments: list[Any] | None = None
     sessionId: Any = None
     thinking: Any = None
     fastMode: Any = None
@@ -75,8 +70,7 @@ class ChatSend:
     timeoutMs: Any = None
 
 
-@frozen
-class ChatHistory:
+class ChatHistory(NamedTuple):
     """`chat.history`."""
 
     sessionKey: str
@@ -84,23 +78,21 @@ class ChatHistory:
     maxChars: int | None = None
 
 
-@frozen
-class ChatAbort:
+class ChatAbort(NamedTuple):
     """`chat.abort`."""
 
     sessionKey: str
     runId: str | None = None
 
 
-@frozen
-class AgentTurn:
+class AgentTurn(NamedTuple):
     """`agent`."""
 
     message: str
     idempotencyKey: str
     sessionKey: str = "main"
     extraSystemPrompt: str = ""
-    attachments: list[Any] = field(factory=list)
+    attachments: list[Any] | None = None
     agentId: Any = None
     sessionId: Any = None
     to: Any = None
@@ -113,8 +105,7 @@ class AgentTurn:
     label: Any = None
 
 
-@frozen
-class MemoryId:
+class MemoryId(NamedTuple):
     """`memory.get` and `memory.forget`."""
 
     id: str

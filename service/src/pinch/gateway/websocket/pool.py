@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
 import logging
 import time
 from collections.abc import Mapping
@@ -10,10 +11,11 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
+from pinch.budget import allocator
 from pinch.gateway.keeper import TokenKeeper
-from pinch.gateway.websocket.client import POLICY_VIOLATION, Client
+from pinch.gateway.websocket.client import Client
 from pinch.gateway.websocket.frames import Event
-from pinch.gateway.websocket.socket import NORMAL
+from pinch.gateway.websocket.socket import NORMAL, POLICY_VIOLATION
 from pinch.settings import GatewaySettings
 
 log = logging.getLogger(__name__)
@@ -27,6 +29,9 @@ BUFFERS_AT_ONCE = 4
 HTTP_SHARE = 8
 """One in so many connections is kept free of WebSockets, so that health and metrics always answer."""
 SERVICE_RESTART = 1012
+PRESENCE_LIMIT = 50
+CROWD = 8
+"""Clients after whose leaving memory is given back, once no more leave."""
 EVENTS = ("connect.challenge", "tick", "chat", "agent", "shutdown")
 
 
@@ -48,6 +53,8 @@ class Pool:
         self._began = time.monotonic()
         self._stopping = False
         self._left = asyncio.Event()
+        self._gone = 0
+        """Clients that have left since memory was given back."""
 
     @property
     def used(self) -> int:
@@ -91,6 +98,7 @@ class Pool:
         self.clients.discard(client)
         self._starting.discard(client)
         self._left.set()
+        self._gone += 1
 
     async def broadcast(self, event: Event) -> None:
         """Send an event to every client; it is made into bytes once."""
@@ -117,7 +125,7 @@ class Pool:
             self.leave(slowest)
 
     def presence(self) -> list[Mapping[str, Any]]:
-        """Return who is connected."""
+        """Return who is connected, the newest first and no more than fit an answer."""
         return [
             {
                 "connId": client.id,
@@ -130,7 +138,7 @@ class Pool:
                 "text": f"{client.about.id} on {client.about.platform}",
                 "ts": client.connected_at,
             }
-            for client in sorted(self.clients, key=lambda client: client.connected_at)
+            for client in heapq.nlargest(PRESENCE_LIMIT, self.clients, key=lambda client: client.connected_at)
         ]
 
     def snapshot(self) -> Mapping[str, Any]:
@@ -156,9 +164,14 @@ class Pool:
     async def _look(self) -> None:
         loop = asyncio.get_running_loop()
         self._ticked = loop.time()
+        gone = 0
         while True:
             await asyncio.sleep(LOOK_S)
             moment = loop.time()
+            if self._gone == gone >= CROWD:
+                self._gone = 0
+                allocator.give_back()
+            gone = self._gone
             try:
                 for client in list(self.clients):
                     self._judge(client, moment)

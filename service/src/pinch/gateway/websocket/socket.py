@@ -18,9 +18,11 @@ CLOSE_S = 2.0
 """Seconds that a client has to answer a close, and to take what was sent before it."""
 UNSENDABLE = frozenset({1004, 1005, 1006, 1015})
 """Close codes that no frame may carry (RFC 6455, section 7.4.1)."""
+HIGHEST_CODE = 4999
 NORMAL = 1000
 PROTOCOL_ERROR = 1002
 UNSUPPORTED = 1003
+POLICY_VIOLATION = 1008
 REASON_BYTES = 123
 """Bytes that the reason of a close may have."""
 
@@ -28,7 +30,9 @@ REASON_BYTES = 123
 class Socket:
     """The library's socket, bounded: what comes in pieces, what waits to be taken, how long it takes to close."""
 
-    def __init__(self, request: web.Request, in_flight: InFlight, limit: int, first_limit: int) -> None:
+    def __init__(
+        self, request: web.Request, in_flight: InFlight, *, limit: int, first_limit: int, untaken_limit: int
+    ) -> None:
         """Take the connection of `request`; until `trust` a message may have `first_limit` bytes, then `limit`."""
         # Compression would cost each connection seven times the memory. The writer never waits by itself: who sends
         # looks at `untaken` first.
@@ -39,6 +43,8 @@ class Socket:
         self._connection = request.protocol
         self._request = request
         self.limit = limit
+        self.untaken_limit = untaken_limit
+        """Bytes that may wait for the client to take them."""
         self._inbox = Inbox(in_flight, first_limit, self.close)
         self._closing: asyncio.Task[None] | None = None
 
@@ -89,13 +95,16 @@ class Socket:
                 return bytes(message.data)
             if message.type is WSMsgType.PING:
                 self._inbox.taken(len(message.data))
-                with suppress(ConnectionError):
-                    await self._ws.pong(message.data)
+                if self.open and self.untaken <= self.untaken_limit:
+                    with suppress(ConnectionError):
+                        await self._ws.pong(message.data)
+                else:
+                    self.close(POLICY_VIOLATION, "slow consumer")
             elif message.type is WSMsgType.PONG:
                 self._inbox.taken(len(message.data))
             elif message.type is WSMsgType.CLOSE:
                 code = message.data or NORMAL
-                await self._close(PROTOCOL_ERROR if code in UNSENDABLE else code, "")
+                await self._close(PROTOCOL_ERROR if code in UNSENDABLE or code > HIGHEST_CODE else code, "")
                 return None
             else:
                 return None
@@ -118,11 +127,12 @@ class Socket:
 
     async def closed(self) -> None:
         """Wait until a close that was begun is done, and give back what is booked."""
-        self._inbox.close()
         if self._closing is not None:
+            # What the client answers the close with has to come through.
             await asyncio.wait({self._closing})
         elif not self._ws.closed:
             self._abort()
+        self._inbox.close()
 
     async def _close(self, code: int, reason: str) -> None:
         told = reason.encode()[:REASON_BYTES].decode("utf-8", "ignore").encode()

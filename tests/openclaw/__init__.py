@@ -1,0 +1,1 @@
+"""The OpenClaw CLI, unmodified, against the real service."""

@@ -183,6 +183,11 @@ def test_a_history_that_is_sent_again_is_not_stored_twice(
     assert told(asked(provider, f"three {user}")[-1], "user", "assistant") == expected[:-1]
 
 
+def test_an_answer_that_is_sent_last_is_not_the_users_message(client: OpenAI, service: Service, user: str) -> None:
+    assert ask(client, f"one {user}", "I would say", user=user).choices[0].message.content == f"You said: one {user}"
+    assert history(service, f"openai:{user}") == [("user", f"one {user}"), ("assistant", f"You said: one {user}")]
+
+
 def test_without_a_user_nothing_is_kept(client: OpenAI, provider: Provider, service: Service) -> None:
     before = sessions(service), service.listed()
     spoken = ("one", "You said one", "two, please")

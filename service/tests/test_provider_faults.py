@@ -162,6 +162,8 @@ ANSWERS: dict[str, tuple[Reply | None, Good]] = {
         [Body(b'{"choices": [{"message": {"content": "kettle"}, "finish_reason": "stop"}], "usage": {"x": 1e9}}')],
         Good("kettle"),
     ),
+    "a word a byte": ([Flood(16_000, chunk_bytes=1)], Good("x" * 16_000)),
+    "much thinking": ([*[delta({"reasoning_content": "hm " * 99})] * 9000, Text(SAID)], Good(SAID)),
     "a refusal": ([Line(f'data: {BROKEN}{{"refusal": "not that"}}}}]}}\n'.encode())], Good("not that")),
 }  # fmt: skip
 
@@ -374,7 +376,7 @@ LARGE: dict[str, tuple[Reply, str]] = {
         "passed 16 KiB",
     ),
     "JSON that is nothing": ([Body(b" " * LARGE_BYTES)], "passed 16 KiB"),
-    "comments": ([Line(COMMENTS)] * (LARGE_BYTES // len(COMMENTS)), "passed 16 KiB"),
+    "comments": ([Line(COMMENTS)] * (LARGE_BYTES // len(COMMENTS)), "sent more than 8\\d{3} KiB"),
     "an event of many lines": ([Line(b"data:\n" * 20_000)] * 1000, "passed 16 KiB"),
     "an error": ([Status(400, "x" * LARGE_BYTES)], "answered 400"),
     "arguments": ([ToolCall("memory_search", "x" * 2**20)], "passed 16 KiB"),

@@ -54,8 +54,8 @@ def history(gateway: Gateway, session: str = "main") -> list[dict[str, Any]]:
 
 
 def said(gateway: Gateway, session: str = "main") -> list[tuple[str, str]]:
-    """Return who said what."""
-    return [(one["role"], one["content"][0]["text"] if one["content"] else "") for one in history(gateway, session)]
+    """Return who said what, without how it ended."""
+    return [(one["role"], one["content"][0]["text"]) for one in history(gateway, session) if one["content"]]
 
 
 def answered(service: Service, key: str, session: str = "main") -> list[dict[str, Any]]:

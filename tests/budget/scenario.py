@@ -18,10 +18,15 @@ from tests.client import RefusedError
 from tests.corpus.snapshot import Built
 from tests.report import Figures
 
-LOAD = Path(__file__).resolve().parent.parent / "onboard" / "load.py"
+TESTS = Path(__file__).resolve().parent.parent
+LOAD = TESTS / "onboard" / "load.py"
+BESIDE = (TESTS / "frames.py", TESTS / "onboard" / "provider.py")
+"""What the load imports; it is pushed beside it."""
+PROVIDER_PORT = 18400
 DROP_IN = f"/run/systemd/system/{UNIT}.d/zz-proof.conf"
 SECONDS = 60
 CLIENTS = 10
+SESSIONS = 3
 LARGEST_PAGE = 64 * 1024
 """The kernel keeps limits in whole pages: 4, 16 or 64 KiB on arm64."""
 START_S = 240.0
@@ -112,6 +117,8 @@ class Run:
             breaches.append(f"only {len(self.found['latencies_ms'])} recalls were answered")
         if not self.found["ingested"]:
             breaches.append("no document was ingested")
+        if self.found["answers"] < SESSIONS:
+            breaches.append(f"only {self.found['answers']} messages were answered in {SESSIONS} sessions")
         if self.found["unanswered"] or self.found["refused"]:
             breaches.append(f"{self.found['unanswered']} calls had no answer; refused: {self.found['refused']}")
         if self.found["degraded"] or self.model_loaded != tier.semantic:
@@ -139,6 +146,7 @@ class Run:
         for share in (0.5, 0.95, 0.99):
             figures.add(f"{name}: recall p{share * 100:.0f}", self.latency_ms(share), "ms")
         figures.add(f"{name}: documents ingested meanwhile", self.found["ingested"])
+        figures.add(f"{name}: messages answered in {SESSIONS} sessions", self.found["answers"])
         figures.add(f"{name}: start to first recall, page cache cold", self.first_recall_s, "s")
 
 
@@ -160,9 +168,12 @@ def run_load(board: Board, corpus: Built, limits: Limits, tier: Tier) -> Run:
     A unit that cannot even start under them is loaded all the same: its pressure is what is looked for.
     """
     queries, live = board.push(corpus.queries), board.push(corpus.live)
+    for file in BESIDE:
+        board.push(file)
     group = board.group
     address = ["--address", board.address.netloc, "--tokens", TOKENS, "--group", group]
     what = ["--queries", queries, "--live", live, "--seconds", str(SECONDS), "--clients", str(CLIENTS)]
+    what += ["--provider", str(PROVIDER_PORT), "--sessions", str(SESSIONS)]
     board.run(f"systemctl stop {UNIT}")
     with limited(board, limits):
         kills = _kills_of_slice(board)
@@ -212,8 +223,12 @@ def _await_limits(board: Board, group: str, limits: Limits) -> None:
 
 @contextmanager
 def limited(board: Board, limits: Limits) -> Iterator[None]:
-    """Give the unit other limits until the end; they live in /run, so a reboot takes them away too."""
-    settings = f"[Service]\\nMemoryHigh={limits.high}\\nMemoryMax={limits.maximum}\\nMemorySwapMax=0\\n"
+    """Give the unit other limits, and a provider, until the end; they live in /run, so a reboot takes them away too."""
+    provider = f"PINCH_PROVIDER_BASE_URL=http://127.0.0.1:{PROVIDER_PORT}/v1 PINCH_PROVIDER_MODEL=echo"
+    settings = (
+        f"[Service]\\nMemoryHigh={limits.high}\\nMemoryMax={limits.maximum}\\nMemorySwapMax=0\\n"
+        f"Environment={provider}\\n"
+    )
     board.run(f"mkdir -p {Path(DROP_IN).parent} && printf '{settings}' > {DROP_IN} && systemctl daemon-reload")
     try:
         yield

@@ -19,7 +19,7 @@ class Message(NamedTuple):
 
 
 class Chatter:
-    """One client with a session of its own; what was not acknowledged it says again, as a client should."""
+    """One client with a session of its own; after a cut it says the last thing again, as a client should."""
 
     def __init__(self, name: str, seed: int) -> None:
         self.name = name
@@ -28,9 +28,11 @@ class Chatter:
         self.refused: list[Refused] = []
         self._chance = random.Random(seed)
         self._pending: Message | None = None
+        self._last: Message | None = None
 
     def chat(self, port: int, token: str, session: str, over: threading.Event) -> None:
         """Say one thing after the other, and wait for some of the answers, until the service is gone."""
+        self._pending = self._last
         try:
             with Gateway(port) as gateway:
                 gateway.connect(token)
@@ -41,7 +43,7 @@ class Chatter:
 
     def _say(self, gateway: Gateway, session: str) -> None:
         message = self._pending or self._new(session)
-        self._pending = message
+        self._pending = self._last = message
         wanted = {"sessionKey": message.session, "message": message.text, "idempotencyKey": message.key}
         try:
             answer = gateway.request("chat.send", wanted)

@@ -1,6 +1,6 @@
-"""The load of the budget test: recall clients, live ingest and a sampler, in one small process.
+"""The load of the budget test: recalls over WebSocket, sessions, live ingest and a sampler, in one small process.
 
-It is pushed onto the board and runs there with nothing but Python's standard library, outside the
+The provider that answers the sessions runs in it too. It is pushed onto the board and runs there with nothing but Python's standard library, outside the
 service's control group, so that neither the network nor an ssh tunnel is part of what is measured.
 """
 
@@ -14,9 +14,15 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+
+sys.path.insert(0, str(Path(__file__).parent))  # what was pushed beside it
+from frames import Closed, Gateway, Refused, UpgradeRefused
+from provider import Handler
 
 ANSWER_S = 90.0
 """An answer that takes longer counts as none."""
@@ -38,11 +44,12 @@ class Tally:
         self.unanswered = 0
         self.ingested = 0
         self.ingested_bytes = 0
+        self.answers = 0
 
-    def refuse(self, status: int) -> None:
+    def refuse(self, reason: str) -> None:
         """Count an answer that is an error."""
         with self.lock:
-            self.refused[str(status)] = self.refused.get(str(status), 0) + 1
+            self.refused[reason] = self.refused.get(reason, 0) + 1
 
 
 def read_numbers(path: Path) -> dict[str, int]:
@@ -86,6 +93,7 @@ class Load:
 
     def __init__(self, options: argparse.Namespace, token: str) -> None:
         self.options = options
+        self.token = token
         self.headers = {"Authorization": f"Bearer {token}"}
         self.queries: list[str] = json.loads(Path(options.queries).read_text("utf-8"))
         self.live: list[tuple[str, str]] = json.loads(Path(options.live).read_text("utf-8"))
@@ -97,7 +105,12 @@ class Load:
         threads = [
             threading.Thread(target=self._ask, args=(number,), daemon=True) for number in range(self.options.clients)
         ]
+        threads += [
+            threading.Thread(target=self._chat, args=(number,), daemon=True) for number in range(self.options.sessions)
+        ]
         threads.append(threading.Thread(target=self._ingest, daemon=True))
+        provider = ThreadingHTTPServer(("127.0.0.1", self.options.provider), Handler)
+        threading.Thread(target=provider.serve_forever, daemon=True).start()
         begin = time.monotonic()
         for thread in threads:
             thread.start()
@@ -127,24 +140,60 @@ class Load:
                 "unanswered": self.tally.unanswered,
                 "ingested": self.tally.ingested,
                 "ingested_bytes": self.tally.ingested_bytes,
+                "answers": self.tally.answers,
                 "samples": samples,
                 "samples_missed": missed,
             }
 
     def _ask(self, number: int) -> None:
-        connection = self._connect()
-        for query in itertools.islice(itertools.cycle(self.queries), number * 17, None):
-            if self.over.is_set():
-                return
-            body = json.dumps({"query": query, "k": 6, "mode": self.options.mode}).encode()
+        """Recall one thing after the other."""
+
+        def ask(gateway: Gateway) -> None:
+            query = next(queries)
             begin = time.monotonic()
-            answer = self._exchange(connection, "POST", "/v1/recall", body)
-            if answer is None:
-                continue
+            answer = gateway.request("memory.search", {"query": query, "k": 6, "mode": self.options.mode})
             with self.tally.lock:
                 self.tally.latencies.append(time.monotonic() - begin)
                 self.tally.degraded += bool(answer["degraded"])
                 self.tally.empty += not answer["hits"]
+
+        queries = itertools.islice(itertools.cycle(self.queries), number * 17, None)
+        self._again_and_again(ask)
+
+    def _chat(self, number: int) -> None:
+        """Talk in one session, each message after the answer to the one before."""
+
+        def say(gateway: Gateway) -> None:
+            ended = gateway.say(next(queries), f"load-{number}", f"{number}-{next(turns)}")[-1]
+            if ended["state"] != "final":
+                self.tally.refuse(ended.get("errorMessage", ended["state"]))
+                self.over.wait(PAUSE_S)
+                return
+            with self.tally.lock:
+                self.tally.answers += 1
+
+        queries = itertools.islice(itertools.cycle(self.queries), number * 29, None)
+        turns = itertools.count(time.time_ns())
+        self._again_and_again(say)
+
+    def _again_and_again(self, act: Callable[[Gateway], None]) -> None:
+        """Act over one WebSocket until the time is over; where it is lost, over another."""
+        port = int(self.options.address.rpartition(":")[2])
+        while not self.over.is_set():
+            try:
+                with Gateway(port) as gateway:
+                    gateway.connect(self.token)
+                    while not self.over.is_set():
+                        try:
+                            act(gateway)
+                        except Refused as error:
+                            self.tally.refuse(error.message)
+                            self.over.wait(PAUSE_S)
+            except (OSError, Closed, UpgradeRefused):
+                if not self.over.is_set():
+                    with self.tally.lock:
+                        self.tally.unanswered += 1
+                    self.over.wait(PAUSE_S)
 
     def _ingest(self) -> None:
         connection = self._connect()
@@ -182,7 +231,7 @@ class Load:
                 self.over.wait(PAUSE_S)
             return None
         if answer.status >= 400:
-            self.tally.refuse(answer.status)
+            self.tally.refuse(str(answer.status))
             self.over.wait(PAUSE_S)
             return None
         parsed: dict[str, Any] = json.loads(content)
@@ -199,6 +248,8 @@ def main() -> None:
     parser.add_argument("--group", required=True, help="folder of the unit's control group")
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--clients", type=int, default=10)
+    parser.add_argument("--sessions", type=int, default=3)
+    parser.add_argument("--provider", type=int, required=True, help="port on which the service expects its provider")
     parser.add_argument("--mode", default="hybrid", choices=("hybrid", "keyword", "semantic"))
     parser.add_argument("--ingest-pause", type=float, default=0.5, help="seconds between two documents")
     options = parser.parse_args()

@@ -139,6 +139,11 @@ class Service:
         self.listener = listener
         self._check: asyncio.Task[None] | None = None
 
+    @property
+    def runs(self) -> int:
+        """Answers that may be in the making at once."""
+        return self.context.settings.agents.max_runs or self.context.tier.max_runs
+
     @classmethod
     def build(cls, settings: Settings, tier: Tier, logbook: Logbook) -> Service:
         """Join the parts; nothing is opened yet.
@@ -298,9 +303,10 @@ class Service:
         if self._check is not None:
             self._check.cancel()  # its thread is cut when the store closes
         await context.pool.stop(STOP_S)
-        await self.listener.stop(STOP_S)
         await context.bus.stop()
         await context.agent.stop()
+        context.followers.stop()
+        await self.listener.stop(STOP_S)
         await context.sessions.stop()
         await context.sync.stop()
         await context.indexer.stop()
@@ -331,7 +337,8 @@ def run(settings: Settings) -> int:
 async def serve(service: Service) -> None:
     """Run a service until SIGTERM or SIGINT."""
     loop = asyncio.get_running_loop()
-    loop.set_default_executor(ThreadPoolExecutor(2, thread_name_prefix="pinch-file"))
+    # Two for files; the name of a provider is looked up here too, and a network that is down makes that take long.
+    loop.set_default_executor(ThreadPoolExecutor(2 + service.runs, thread_name_prefix="pinch-file"))
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)

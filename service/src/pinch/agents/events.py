@@ -30,7 +30,8 @@ class Prompt(NamedTuple):
     @property
     def cost(self) -> int:
         """Bytes that it takes while it waits."""
-        return OVERHEAD + sys.getsizeof(self.text) + sum(sys.getsizeof(str(one)) for one in self.messages)
+        told = sys.getsizeof(self.text) + sys.getsizeof(self.instructions) + sys.getsizeof(str(self.options))
+        return OVERHEAD + told + sum(sys.getsizeof(str(one)) for one in self.messages)
 
 
 class Delta(NamedTuple):

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pinch.agents.events import Delta, Event, Finished
+from pinch.errors import Busy
 
 
 class Follower:
@@ -58,6 +59,13 @@ class Followers:
             followers.remove(follower)
             if not followers:
                 self._waiting.pop((lane, run), None)
+
+    def stop(self) -> None:
+        """Tell everyone that nothing more comes: the service stops."""
+        error = Busy("the service stops", hint="try again in a moment")
+        for (lane, run), followers in self._waiting.items():
+            for follower in followers:
+                follower.tell(Finished(lane, run, "error", "", 0, error=error))
 
     async def handle(self, event: Event) -> None:
         """Pass on an event; the bus calls it."""

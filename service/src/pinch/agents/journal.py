@@ -150,8 +150,7 @@ def append(path: Path, whole_bytes: int, stamp: Stamp, entries: Iterable[Entry])
     except OSError as error:
         raise _explained(error) from None
     try:
-        before = os.fstat(file)
-        if _stamp(before) != stamp:
+        if _stamp(os.fstat(file)) != stamp:
             raise Changed
         try:
             if stamp.bytes > whole_bytes:
@@ -162,7 +161,6 @@ def append(path: Path, whole_bytes: int, stamp: Stamp, entries: Iterable[Entry])
         except OSError as error:
             with suppress(OSError):
                 os.ftruncate(file, whole_bytes)
-                os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
             raise _explained(error) from None
     finally:
         os.close(file)

@@ -33,8 +33,9 @@ ERROR_BYTES = 8 * KIBIBYTE
 ERROR_CHARACTERS = 300
 EVENT_FACTOR = 4
 """Times the answer's limit that one event, or an answer that is not streamed, may have."""
-STREAM_FACTOR = 64
-"""Times the answer's limit that the whole stream may have: each token comes in an envelope of some 200 bytes."""
+STREAM_FACTOR = 512
+"""Times the answer's limit that the whole stream may have: each token comes in an envelope of some 200 bytes, and
+before the answer may come thousands of tokens of thinking. Nothing of it is kept."""
 CALLS_LIMIT = 16
 KEY_BYTES = 4 * KIBIBYTE
 STOP_CHARACTERS = 40
@@ -207,7 +208,7 @@ class Provider:
             async for chunk in deadline.chunks(answer):
                 total += len(chunk)
                 if total > STREAM_FACTOR * self.answer_bytes:
-                    raise _too_long(self.answer_bytes)
+                    raise ProviderError(f"the provider sent more than {total // KIBIBYTE} KiB for one answer")
                 text, fault = reading.feed(stream.feed(chunk))
                 if text:  # all that one read has brought is one piece
                     yield Said(text)

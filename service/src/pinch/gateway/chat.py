@@ -38,6 +38,9 @@ FORWARDED = (
     "stop",
 )  # fmt: skip
 """Parameters that go to the provider as they are."""
+IGNORED = ("metadata", "store")
+IGNORED_OF_MESSAGES = ("refusal", "annotations", "audio")
+"""Fields that clients send and nobody reads: what they hold is not kept while the answer is made."""
 
 
 class Part(NamedTuple):
@@ -108,7 +111,8 @@ async def create(request: web.Request) -> web.StreamResponse:
     _check(body, context)
     context.agent.provider.require()
     lane, run = _place(body)
-    size = sum(sys.getsizeof(part.text) for one in body.messages for part in one.content)
+    texts = [*(part.text for one in body.messages for part in one.content), *(body.stop or ())]
+    size = sum(map(sys.getsizeof, texts))
     with context.in_flight.holding(size), context.followers.follow(lane, run) as follower:
         ended = False
         try:
@@ -134,7 +138,9 @@ async def _begin(body: ChatBody, context: Context, lane: str, run: str) -> None:
         return
     # The session has what was said before. Of what the client sends, what follows the last answer is new.
     last = max((place for place, (role, _) in enumerate(told) if role == "assistant"), default=-1)
-    said = "\n\n".join(text for role, text in told[last + 1 :] if role == "user") or told[-1][1]
+    # Where nothing does, the last question is asked again.
+    asked = [text for role, text in told if role == "user"] or [told[-1][1]]
+    said = "\n\n".join(text for role, text in told[last + 1 :] if role == "user") or asked[-1]
     system = "\n\n".join(text for role, text in told if role in {"system", "developer"})
     check_text(said, "messages")
     await context.agent.submit(lane, said, run, instructions=system, options=options)
@@ -224,7 +230,7 @@ def _listed(raw: Any) -> Any:
     """Return the body with what may be one or a list made a list."""
     if not isinstance(raw, dict):
         return raw
-    listed = dict(raw)
+    listed = {name: value for name, value in raw.items() if name not in IGNORED}
     if isinstance(raw.get("messages"), list):
         listed["messages"] = [
             _message(one, f"messages[{place}]") if isinstance(one, dict) else one
@@ -241,6 +247,7 @@ def _message(raw: Mapping[str, Any], where: str) -> Mapping[str, Any]:
     Raises:
         Invalid: it has such a role or part.
     """
+    raw = {name: value for name, value in raw.items() if name not in IGNORED_OF_MESSAGES}
     role, content = raw.get("role"), raw.get("content")
     if isinstance(role, str) and role not in ROLES:
         raise Invalid(

@@ -68,7 +68,7 @@ class RunEvents:
             "state": event.state,
             "stopReason": event.stop or event.state,
         }
-        if event.text:
+        if event.text or event.state == "final":
             payload["message"] = message("assistant", event.text, event.at)
         if event.usage:
             payload["usage"] = event.usage

@@ -139,9 +139,11 @@ def _messages(session: Session, limit: int, left: int) -> list[dict[str, Any]]:
 
 
 def _message(entry: Entry, ends: dict[str, Entry], left: int) -> dict[str, Any] | None:
-    if entry.kind == "end" and entry.more["state"] == "error":
-        told = {"role": "system", "content": [], "timestamp": entry.at}
-        return {**told, "runId": entry.run, "errorMessage": entry.more.get("error", "")}
+    if entry.kind == "end" and entry.more["state"] != "final":
+        told = {"role": "system", "content": [], "timestamp": entry.at, "runId": entry.run}
+        if entry.more["state"] == "error":
+            return {**told, "stopReason": "error", "errorMessage": entry.more.get("error", "")}
+        return {**told, "stopReason": entry.more["state"]}
     if entry.kind not in {"user", "assistant", "tool"}:
         return None
     shown = message(entry.kind, entry.text[: max(1, left)], entry.at)

@@ -21,7 +21,7 @@ EMULATED := $(filter ansible/inventory/emulated,$(INVENTORY))
 SERVED_MODEL := $(if $(PINCH_CONFIG)$(filter minimal,$(PINCH_TIER))$(filter-out undefined,$(origin PINCH_MODEL_DIR)),,\
     .state/$(MODEL))
 
-.PHONY: help up down serve test test-all verify image-base lint docs lock benchmark
+.PHONY: help up down serve test test-all verify browser image-base lint docs lock benchmark
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,8 +50,8 @@ serve: $(READY) ## run the service on this machine in the foreground, its state 
 verify: $(READY) ## prove the budget of the boards of INVENTORY; the report lands in reports/
 	pytest tests/board tests/budget --hosts='ansible://pinch' --ansible-inventory=$(INVENTORY)
 
-test: $(READY) image-base lint ## what CI runs: every suite but the long scenarios
-	pytest service/tests tests/roles tests/faults
+test: $(READY) browser image-base lint ## what CI runs: every suite but the long scenarios
+	pytest service/tests tests/roles tests/faults tests/provider tests/openclaw
 	pytest roles/models/pipeline/tests
 	pytest image/tests -m "not emulated"
 	molecule test -s default
@@ -61,6 +61,12 @@ test-all: test ## that, the whole load on every tier, and the power cuts
 	molecule test -s minimal
 	molecule test -s pi4
 	molecule test -s faults
+
+# Where there is no such package, as on Ubuntu, the tests of the page are skipped and say so.
+browser: $(READY)
+	@test -e /usr/bin/chromium || { echo "Root installs the browser that tests the page: chromium"; \
+	    $(ROOT) apt-get update -q && $(ROOT) env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -q -y --no-install-recommends chromium || true; }
 
 # The user makes the cache folder, so that what root makes in it can be given to its owner.
 image-base: $(READY) ## build the base image of the emulated boards, unless it is cached
@@ -78,10 +84,13 @@ lint: $(READY) ## ruff, mypy strict, ansible-lint production, yamllint
 	yamllint --strict .
 	ansible-lint --offline --profile production --strict
 
-benchmark: $(READY) ## measure: speed against bare parts, memory of embedding, recall quality, quantisation
+benchmark: $(READY) ## measure: speed against bare parts, memory of clients, bursts and embedding, recall quality
 	python -m tests.benchmarks.start
 	python -m tests.benchmarks.keyword
 	python -m tests.benchmarks.allocator
+	python -m tests.benchmarks.connections
+	python -m tests.benchmarks.delivery
+	python -m tests.benchmarks.burst
 	python -m tests.benchmarks.locomo
 	python -m pinch_models check
 

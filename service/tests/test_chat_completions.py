@@ -15,8 +15,8 @@ from openai import AsyncOpenAI, OpenAI
 from openai.types.chat import ChatCompletionMessageParam
 from pinch.memory.chunking import estimate_tokens
 
-from service.tests.frames import Gateway
 from service.tests.serving import Answer, Service, until
+from tests.frames import Gateway
 from tests.provider import MODEL, Finish, Provider, Text, ToolCall
 
 RECALL_TOKENS = 120

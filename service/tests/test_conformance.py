@@ -13,7 +13,8 @@ from pinch.gateway.reading import InFlight
 from pinch.gateway.websocket.socket import Socket
 from pinch.settings import GatewaySettings
 
-from service.tests.frames import (
+from service.tests.serving import Service
+from tests.frames import (
     BINARY,
     CLOSE,
     CONTINUATION,
@@ -27,7 +28,6 @@ from service.tests.frames import (
     close_payload,
     frame,
 )
-from service.tests.serving import Service
 
 LIMIT_BYTES = 262_144
 NO_PART_OF_IT = ["9.*", "12.*", "13.*"]

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from service.tests.cli.test_tls import certificate
-from service.tests.frames import Gateway
 from service.tests.serving import Answer, Service
+from tests.frames import Gateway
 from tests.provider import MODEL, Body, Cut, Finish, Flood, Line, Provider, Redirect, Reply, Status, Text, ToolCall
 
 SAID = "This much was said"
@@ -798,9 +798,6 @@ def test_tools_for_ever_end_after_the_rounds_that_are_allowed(
     unharmed(service, session, "call for ever", "once more")
 
 
-@pytest.mark.xfail(
-    reason="a run's results have no limit together: past four files' limits its message is not read again"
-)
 def test_the_largest_results_leave_a_session_that_goes_on(provider: Provider, service: Service, session: str) -> None:
     memories = [service.remember(f"kettle {place} " + "x" * 60_000) for place in range(16)]
     calls = [ToolCall("memory_get", {"id": memory}) for memory in memories]

@@ -12,8 +12,8 @@ import pytest
 from pinch.agents.agent import RESUMES
 
 from service.tests import test_full_disk
-from service.tests.frames import Gateway, Refused
 from service.tests.serving import Service, until
+from tests.frames import Gateway, Refused
 from tests.provider import MODEL, Hold, Provider, Text, ToolCall
 
 Starter = Callable[..., Service]

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
 
 from service.tests.serving import Service, until
+from tests.frames import Gateway
+from tests.provider import MODEL, Provider
 
 Starter = Callable[..., Service]
 APPLICATION_ID = 0x50696E63
@@ -37,7 +40,7 @@ def test_a_snapshot_brings_everything_to_an_empty_service(start: Starter, snapsh
     loaded = service.call("PUT", "/v1/snapshot", snapshot.read_bytes())
     assert loaded.status == 200
     counts = loaded.json
-    assert set(counts) == {"memories", "documents", "chunks", "vectors", "schema"}
+    assert set(counts) == {"memories", "documents", "chunks", "vectors", "schema", "sessions"}
     assert (counts["memories"], counts["documents"]) == (40, 1)
     assert counts["vectors"] == counts["memories"] + counts["chunks"]
     memories = service.listed(space="a")
@@ -273,3 +276,70 @@ def test_a_load_that_fails_at_the_swap_leaves_a_service_that_works(start: Starte
     service.remember("after")
     service.embedded()
     assert len(service.recall("after", mode="semantic")["hits"]) == 3
+
+
+def test_sessions_travel_with_it(start: Starter, tmp_path: Path) -> None:
+    with Provider() as provider:
+        settings = {"PINCH_PROVIDER_BASE_URL": provider.url, "PINCH_PROVIDER_MODEL": MODEL}
+        first, second = start(tmp_path / "first", **settings), start(tmp_path / "second", **settings)
+        said(first, "main", "the kettle is on the shelf")
+        said(first, "work", "the drill is in the shed")
+        said(second, "main", "something else")
+        said(second, "own", "only here")
+        whole = first.call("GET", "/v1/snapshot").content
+        loaded = second.call("PUT", "/v1/snapshot", whole)
+        assert (loaded.status, loaded.json["sessions"]) == (200, 2)
+        with Gateway(second.port) as gateway:
+            gateway.connect(second.token)
+            assert {one["key"] for one in gateway.request("sessions.list")["sessions"]} == {"main", "work"}
+            texts = [one["content"][0]["text"] for one in history(gateway, "main")]
+            assert texts == ["the kettle is on the shelf", "You said: the kettle is on the shelf"]
+            assert gateway.say("and the lid?", "main")[-1]["state"] == "final"
+        assert (second.state / "sessions.replaced" / "own.jsonl").exists()
+        assert first.call("PUT", "/v1/snapshot", second.call("GET", "/v1/snapshot").content).json["sessions"] == 2
+
+
+def test_a_snapshot_without_sessions_leaves_those_that_are_there(start: Starter, tmp_path: Path) -> None:
+    with Provider() as provider:
+        service = start(PINCH_PROVIDER_BASE_URL=provider.url, PINCH_PROVIDER_MODEL=MODEL)
+        said(service, "main", "stay")
+        old = tmp_path / "old.pinch"
+        old.write_bytes(service.call("GET", "/v1/snapshot").content)
+        connection = apsw.Connection(str(old))
+        connection.execute("DROP TABLE sessions")
+        connection.close()
+        assert service.call("PUT", "/v1/snapshot", old.read_bytes()).json["sessions"] == 0
+        with Gateway(service.port) as gateway:
+            gateway.connect(service.token)
+            assert len(history(gateway, "main")) == 2
+
+
+@pytest.mark.parametrize("change", ["UPDATE sessions SET key = '../main'", "UPDATE sessions SET journal = 'text'"])
+def test_a_snapshot_with_a_session_that_is_none_changes_nothing(start: Starter, tmp_path: Path, change: str) -> None:
+    with Provider() as provider:
+        service = start(PINCH_PROVIDER_BASE_URL=provider.url, PINCH_PROVIDER_MODEL=MODEL)
+        said(service, "main", "stay")
+        file = tmp_path / "changed.pinch"
+        file.write_bytes(service.call("GET", "/v1/snapshot").content)
+        connection = apsw.Connection(str(file))
+        connection.execute(change)
+        connection.close()
+        answer = service.call("PUT", "/v1/snapshot", file.read_bytes())
+        assert (answer.status, answer.error["type"]) == (400, "invalid_request")
+        assert {path.name for path in service.state.iterdir() if path.is_dir()} <= {"sessions", "tmp"}
+        with Gateway(service.port) as gateway:
+            gateway.connect(service.token)
+            assert len(history(gateway, "main")) == 2
+
+
+def said(service: Service, session: str, text: str) -> None:
+    """Say something in a session and have it answered."""
+    with Gateway(service.port) as gateway:
+        gateway.connect(service.token)
+        assert gateway.say(text, session)[-1]["state"] == "final"
+
+
+def history(gateway: Gateway, session: str) -> list[dict[str, Any]]:
+    """Return the messages of a session."""
+    messages: list[dict[str, Any]] = gateway.request("chat.history", {"sessionKey": session})["messages"]
+    return messages

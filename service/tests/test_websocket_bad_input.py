@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from service.tests.frames import (
+from service.tests.serving import Service, rss_bytes
+from tests.frames import (
     BINARY,
     CONTINUATION,
     PING,
@@ -20,7 +21,6 @@ from service.tests.frames import (
     Wire,
     frame,
 )
-from service.tests.serving import Service, rss_bytes
 from tests.provider import MODEL, Provider
 
 CONNECT: dict[str, Any] = {

@@ -11,9 +11,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from service.tests.frames import Gateway
 from tests.benchmarks.holding import KIBIBYTE, resident_kb, settled_kb
 from tests.benchmarks.machine import machine
+from tests.frames import Gateway
 from tests.provider import MODEL
 from tests.running import LocalService, free_port
 

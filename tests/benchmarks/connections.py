@@ -9,9 +9,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from service.tests.frames import Gateway, UpgradeRefused
 from tests.benchmarks.holding import KIBIBYTE, settled_kb
 from tests.benchmarks.machine import machine
+from tests.frames import Gateway, UpgradeRefused
 from tests.running import LocalService
 
 IDLE = 1000
@@ -88,8 +88,8 @@ def left(service: LocalService, what: str, act: Callable[[LocalService], None]) 
         gateway.connect(service.token)
         clients = gateway.request("status")["connections"]["clients"]
     grown = after - before
-    print(f"{what}: {before / KIBIBYTE:.2f} → {after / KIBIBYTE:.2f} MB RSS, {grown:+d} KiB (expected ±{MOST_LEFT_KB}), "
-          f"{clients - 1} slots still taken")  # fmt: skip
+    print(f"{what}: {before / KIBIBYTE:.2f} → {after / KIBIBYTE:.2f} MB RSS, {grown:+d} KiB "
+          f"(expected ±{MOST_LEFT_KB}), {clients - 1} slots still taken")  # fmt: skip
     return abs(grown) <= MOST_LEFT_KB and clients == 1
 
 

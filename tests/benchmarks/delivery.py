@@ -16,10 +16,10 @@ from pathlib import Path
 
 from pinch.agents import journal
 from pinch.agents.journal import Entry, Head
-from service.tests.frames import Closed, Gateway
 
 from tests.benchmarks.holding import KIBIBYTE, resident_kb
 from tests.benchmarks.machine import machine
+from tests.frames import Closed, Gateway
 from tests.running import LocalService
 
 CLIENTS = 20
@@ -101,7 +101,7 @@ def broadcast(folder: Path) -> bool:
         os.kill(service.pid, signal.SIGUSR1)
         for listener in listeners:
             listener.join(120)
-        last = sorted(max(delays) for delays in zip(*(each.delays_ms for each in listeners), strict=True))
+        last: list[float] = sorted(max(delays) for delays in zip(*(each.delays_ms for each in listeners), strict=True))
     p99 = last[int(0.99 * len(last))]
     print(f"broadcast of 1 KB to {CLIENTS} clients, until the last has it: p50 {statistics.median(last):.2f} ms, "
           f"p99 {p99:.2f} ms (expected at most {BROADCAST_MOST_MS})")  # fmt: skip

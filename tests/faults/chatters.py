@@ -7,7 +7,7 @@ import threading
 from types import TracebackType
 from typing import NamedTuple
 
-from service.tests.frames import Closed, Gateway, Refused, UpgradeRefused
+from tests.frames import Closed, Gateway, Refused, UpgradeRefused
 
 
 class Message(NamedTuple):

@@ -10,10 +10,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from service.tests.frames import Gateway
 from service.tests.serving import until
 from tests.faults.chatters import Chatters, Message
 from tests.faults.test_kill import integrity
+from tests.frames import Gateway
 from tests.provider import MODEL, Provider
 from tests.report import Figures
 from tests.running import LocalService

@@ -1,7 +1,8 @@
 """The load of the budget test: recalls over WebSocket, sessions, live ingest and a sampler, in one small process.
 
-The provider that answers the sessions runs in it too. It is pushed onto the board and runs there with nothing but Python's standard library, outside the
-service's control group, so that neither the network nor an ssh tunnel is part of what is measured.
+The provider that answers the sessions runs in it too. It is pushed onto the board and runs there with nothing but
+Python's standard library, outside the service's control group, so that neither the network nor an ssh tunnel is part of
+what is measured.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from typing import Any
 from urllib.parse import quote
 
 sys.path.insert(0, str(Path(__file__).parent))  # what was pushed beside it
-from frames import Closed, Gateway, Refused, UpgradeRefused
-from provider import Handler
+from frames import Closed, Gateway, Refused, UpgradeRefused  # type: ignore[import-not-found]
+from provider import Handler  # type: ignore[import-not-found]
 
 ANSWER_S = 90.0
 """An answer that takes longer counts as none."""

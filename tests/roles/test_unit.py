@@ -69,7 +69,8 @@ def test_a_key_is_a_credential_and_not_in_the_unit() -> None:
 @pytest.mark.parametrize(
     ("url", "local"),
     [("", True), ("http://127.0.0.1:11434/v1", True), ("http://localhost:8080/v1", True), ("http://[::1]:1/v1", True),
-     ("https://api.example.com/v1", False), ("http://192.168.1.9:11434/v1", False), ("http://localhost.example.com/v1", False)],
+     ("https://api.example.com/v1", False), ("http://192.168.1.9:11434/v1", False),
+     ("http://localhost.example.com/v1", False)],
 )  # fmt: skip
 def test_a_provider_elsewhere_is_told_from_one_on_the_board(url: str, local: bool) -> None:
     variables = yaml.safe_load((ROLES / "pinch" / "vars" / "main.yml").read_text("utf-8"))

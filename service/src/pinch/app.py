@@ -281,7 +281,7 @@ class Service:
         context.embedder.start()
         await context.indexer.start()
         await context.sessions.start()
-        await context.agent.start()
+        context.agent.start()
         context.pool.start()
         await self.listener.start(application(context))
         self.supervision.ready()

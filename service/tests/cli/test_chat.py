@@ -520,7 +520,7 @@ def test_ctrl_c_while_the_service_is_away_aborts_the_answer_when_it_is_back(alon
         alone.service.start()
         out, _ = process.communicate(timeout=60)
     assert (process.returncode, json.loads(out)["state"]) == (130, "aborted")
-    assert alone.history() == [("user", "hello")]
+    assert alone.history() == [("user", "hello"), ("system", "")]
 
 
 def test_a_second_ctrl_c_leaves_a_service_that_stays_away(alone: Talk) -> None:

@@ -9,15 +9,16 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Any, NamedTuple
 
-from pinch.agents import conversation
+from pinch.agents import conversation, journal
 from pinch.agents.bus import Bus
 from pinch.agents.events import Delta, Finished, Prompt, ToolUse
 from pinch.agents.journal import Entry
 from pinch.agents.provider import Call, Ended, Provider, ProviderError, Said
 from pinch.agents.sessions import Sessions, check_key
-from pinch.agents.tools import DECLARATIONS, Tools
+from pinch.agents.tools import DECLARATIONS, Tools, clipped
 from pinch.errors import Conflict, NotFound, PinchError
 from pinch.memory.search import Hit, Recall, RecallRequest
 from pinch.settings import AgentSettings
@@ -27,6 +28,8 @@ log = logging.getLogger(__name__)
 RECALL_HITS = 6
 QUERY_CHARACTERS = 2000
 """Of a message that is what is looked up in the memory."""
+RESULT_BYTES = 500
+"""Bytes that a tool's result may have, however many there are."""
 RESUMES = 2
 """How often a run that a stop has cut is begun again; one that takes the service down must not do so for ever."""
 
@@ -52,6 +55,10 @@ class _Run:
         """Whether its end has been told: who comes now would wait for it in vain."""
         self.text: list[str] = []
         self.size = 0
+        self.results_bytes = 0
+        """Bytes of what tools have given."""
+        self.stored_bytes = 0
+        """Bytes of its rounds with tools, as they are in the file."""
 
     def begin(self) -> None:
         """Begin another round of the answer."""
@@ -79,6 +86,7 @@ class Agent:
         """Prompts that were accepted and have not begun."""
         self._runs: dict[tuple[str, str], _Run] = {}
         self._accepting: dict[tuple[str, str], asyncio.Task[Accepted]] = {}
+        self._resuming: asyncio.Task[None] | None = None
         bus.prompts.subscribe(self._answer)
 
     @property
@@ -95,8 +103,11 @@ class Agent:
         """Return whether a message of the session waits or is answered."""
         return any(lane == session for lane, _ in (*self._waiting, *self._runs))
 
-    async def start(self) -> None:
-        """Go on with the runs that a stop has cut."""
+    def start(self) -> None:
+        """Begin to go on with the runs that a stop has cut."""
+        self._resuming = asyncio.create_task(self._resume_all(), name="pinch-resume")
+
+    async def _resume_all(self) -> None:
         for key in self.sessions.unfinished():
             try:
                 await self._resume(key)
@@ -105,6 +116,9 @@ class Agent:
 
     async def stop(self) -> None:
         """Cut what runs; it is gone on with after the next start."""
+        if self._resuming is not None:
+            self._resuming.cancel()
+            await asyncio.gather(self._resuming, return_exceptions=True)
         for run in list(self._runs.values()):
             if run.task is not None:
                 run.task.cancel()
@@ -204,10 +218,11 @@ class Agent:
             finally:
                 self._waiting.pop((prompt.lane, prompt.run), None)
 
-    async def quiet(self, session: str) -> None:
-        """Stop everything that goes on in a session, and wait until it has ended."""
-        await self.abort(session)
-        ending = [run.task for (lane, _), run in self._runs.items() if lane == session and run.task is not None]
+    async def quiet(self, session: str | None = None) -> None:
+        """Stop everything that goes on in a session, or in all, and wait until it has ended."""
+        for lane in {lane for lane, _ in (*self._waiting, *self._runs) if session in {None, lane}}:
+            await self.abort(lane)
+        ending = [run.task for (lane, _), run in self._runs.items() if session in {None, lane} and run.task is not None]
         if ending:
             await asyncio.wait(ending)
 
@@ -216,8 +231,14 @@ class Agent:
             entries = list(held.entries)
             runs = held.open_runs()
         for name in runs:
+            if (key, name) in self._waiting or (key, name) in self._runs:
+                continue  # whoever sent it has sent it again meanwhile
             text = next(entry.text for entry in entries if entry.run == name and entry.kind == "user")
             prompt = Prompt(key, name, text, session=key)
+            last = [entry for entry in entries if entry.run == name][-1]
+            if last.kind == "assistant" and not last.more.get("calls"):  # the power went between it and its end
+                await self._note(key, Entry("end", name, last.at, "", {"state": "final", "stop": "stop"}))
+                continue
             times = sum(entry.run == name and entry.kind == "resumed" for entry in entries)
             if times >= RESUMES or not self.provider.configured:
                 stops = f"the service stopped {times + 1} times during it"
@@ -225,11 +246,14 @@ class Agent:
                 error = Conflict(f"the answer was given up: {reason}", hint="send the message again")
                 await self._finish(_Run(prompt), "error", error=error)
                 continue
-            async with self.sessions.hold(key) as held:
-                await self.sessions.append(held, Entry("resumed", name, _now()))
+            await self._note(key, Entry("resumed", name, _now()))
             log.info("session %s: going on with a run that a stop has cut", key)
             self._waiting[key, name] = prompt
             await self.bus.prompts.put(prompt)
+
+    async def _note(self, key: str, entry: Entry) -> None:
+        async with self.sessions.hold(key) as held:
+            await self.sessions.append(held, entry)
 
     async def _answer(self, prompt: Prompt) -> None:
         """Answer one prompt to its end; the bus calls it."""
@@ -296,15 +320,22 @@ class Agent:
         entries = [
             Entry("assistant", prompt.run, _now(), "".join(run.text), {"calls": [call._asdict() for call in calls]})
         ]
+        # All results of a run together have half of the model's window, and each a few lines anyway.
+        window = self.settings.context_tokens * conversation.BYTES_PER_TOKEN // 2
+        share = max(RESULT_BYTES, (window - run.results_bytes) // len(calls))
         for call in calls:
             await self.bus.events.put(
                 ToolUse(prompt.lane, prompt.run, "start", call.name, call.id, call.arguments, prompt.session)
             )
-            result = await self.tools.call(call.name, call.arguments)
+            result = clipped(await self.tools.call(call.name, call.arguments), share)
+            run.results_bytes += len(result.encode())
             entries.append(Entry("tool", prompt.run, _now(), result, {"call": call.id, "name": call.name}))
             await self.bus.events.put(
                 ToolUse(prompt.lane, prompt.run, "result", call.name, call.id, result, prompt.session)
             )
+        run.stored_bytes += sum(len(journal.entry_line(entry)) for entry in entries)
+        if run.stored_bytes > self.sessions.file_limit:  # it is read whole, and the next run needs room too
+            raise Conflict("the calls of this answer are more than a session holds", hint="ask for less at once")
         assert prompt.session is not None
         async with self.sessions.hold(prompt.session) as held:
             await self.sessions.append(held, *entries)
@@ -318,7 +349,8 @@ class Agent:
             if held.ended(prompt.run) is None:
                 raise NotFound("the message is gone: the session was reset meanwhile")
             instructions = "\n\n".join(part for part in (settings.instructions, prompt.instructions) if part)
-            return conversation.build(
+            build = partial(
+                conversation.build,
                 held.entries,
                 prompt.run,
                 instructions=instructions,
@@ -326,6 +358,8 @@ class Agent:
                 tokens=settings.context_tokens,
                 recall_tokens=settings.recall_tokens,
             )
+            # Counting the tokens of a whole window takes a board long enough for others to notice.
+            return await asyncio.get_running_loop().run_in_executor(None, build)
 
     async def _recalled(self, prompt: Prompt) -> list[Hit]:
         """Return the memories that fit the message; none where they cannot be had: an answer without is better."""

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
@@ -74,7 +75,13 @@ class Session:
     def take(self, contents: Contents) -> None:
         """Become what the file holds."""
         self.head = contents.head
-        self.entries = contents.entries
+        self.entries: list[Entry] = []
+        self._runs: dict[str, bool] = {}
+        """Whether each run has ended, in the order in which they began."""
+        self._messages = 0
+        self._title = ""
+        self._memory_bytes = len(contents.unread)
+        self.add(contents.entries)
         self.whole_bytes = contents.whole_bytes
         self.stamp = contents.stamp
         self.unread = contents.unread
@@ -94,38 +101,46 @@ class Session:
     @property
     def memory_bytes(self) -> int:
         """Bytes that it takes in memory, roughly."""
-        return sum(entry.size for entry in self.entries) + len(self.unread)
+        return self._memory_bytes
+
+    def add(self, entries: Sequence[Entry]) -> None:
+        """Hear of entries that are in the file; what is told of the session is kept, not counted each time."""
+        self.entries.extend(entries)
+        for entry in entries:
+            self._memory_bytes += entry.size
+            if entry.kind == "end":
+                self._runs[entry.run] = True
+            else:
+                self._runs.setdefault(entry.run, False)
+            if entry.kind in {"user", "assistant"} and entry.text:
+                self._messages += 1
+                if entry.kind == "user" and not self._title:
+                    self._title = " ".join(entry.text[: 4 * TITLE_CHARACTERS].split())[:TITLE_CHARACTERS]
 
     def open_runs(self) -> list[str]:
         """Return the runs that have begun and not ended, in order."""
-        runs = dict.fromkeys(entry.run for entry in self.entries if entry.kind == "user")
-        for entry in self.entries:
-            if entry.kind == "end":
-                runs.pop(entry.run, None)
-        return list(runs)
+        begun = {entry.run for entry in self.entries if entry.kind == "user"} if self.open else set()
+        return [run for run, ended in self._runs.items() if not ended and run in begun]
+
+    @property
+    def open(self) -> bool:
+        """Whether something has begun and not ended."""
+        return not all(self._runs.values())
 
     def ended(self, run: str) -> bool | None:
         """Return whether a run has ended, or None where there is none of that name."""
-        found = None
-        for entry in self.entries:
-            if entry.run == run:
-                if entry.kind == "end":
-                    return True
-                found = False
-        return found
+        return self._runs.get(run)
 
     def summary(self) -> Summary:
         """Return its line of the list."""
-        said = [entry for entry in self.entries if entry.kind in {"user", "assistant"} and entry.text]
-        first = next((entry.text for entry in said if entry.kind == "user"), "")
         return Summary(
             key=self.head.key,
             id=self.head.id,
             updated_at=self.entries[-1].at if self.entries else self.head.created_at,
-            title=" ".join(first[: 4 * TITLE_CHARACTERS].split())[:TITLE_CHARACTERS],
-            messages=len(said),
+            title=self._title,
+            messages=self._messages,
             file_bytes=self.file_bytes,
-            open=bool(self.open_runs()),
+            open=self.open,
             damage=self.damage,
         )
 
@@ -302,6 +317,23 @@ class Sessions:
             self._summaries.pop(key, None)
             self._dirty = True
 
+    async def replace(self, incoming: Path) -> None:
+        """Put the folder `incoming` in the place of all sessions; the ones before stay beside it until the next time.
+
+        Nobody may hold a session.
+        """
+        await self._file(self._replace_folder, incoming)
+        self._cache.clear()
+        self._summaries = await self._file(self._scan)
+        self._dirty = True
+
+    def _replace_folder(self, incoming: Path) -> None:
+        kept = self.folder.with_name(f"{self.folder.name}.replaced")
+        shutil.rmtree(kept, ignore_errors=True)
+        self.folder.rename(kept)
+        incoming.rename(self.folder)
+        journal.sync_folder(self.folder.parent)
+
     async def compact(self, key: str) -> None:
         """Shorten a session that has passed its limit: whole runs go, oldest first, to the archive.
 
@@ -335,7 +367,7 @@ class Sessions:
 
     async def _add(self, session: Session, entries: Sequence[Entry]) -> None:
         stamp = await self._file(journal.append, session.path, session.whole_bytes, session.stamp, entries)
-        session.entries.extend(entries)
+        session.add(entries)
         session.stamp = stamp
         session.whole_bytes = stamp.bytes
         self._note(session)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 
 from pinch.errors import Busy
 from pinch.gateway.reading import InFlight
 
-HEADER_BYTES = 14
-"""Longest header of a client's frame (RFC 6455, section 5.2)."""
-SLACK_BYTES = 1024
-"""Less than this is left over from the headers of fragments."""
 FIN, OPCODE, CONTROL = 0x80, 0x0F, 0x08
 """Bits of a frame's first byte (RFC 6455, section 5.2)."""
 MASK, LENGTH = 0x80, 0x7F
@@ -41,6 +38,10 @@ class Inbox:
         self._header = bytearray()
         self._payload = 0
         """Bytes of the frame that comes now which are not here yet."""
+        self._first, self._frame_bytes, self._fragments_bytes = 0, 0, 0
+        """First byte of that frame, its length on the wire, and that of the message's frames before it."""
+        self._whole: deque[int] = deque()
+        """Length on the wire of each message that is complete and was not taken yet."""
 
     def arrived(self, data: bytes) -> bool:
         """Count bytes from the socket; return whether they may go on."""
@@ -55,13 +56,12 @@ class Inbox:
         self._walk(data)
         return not self.closed
 
-    def taken(self, size: int) -> None:
-        """Count a message of `size` bytes as complete."""
-        left = self.unread - size - HEADER_BYTES
-        if left < SLACK_BYTES:
-            left = 0
-        self.in_flight.used -= self.unread - left
-        self.unread = left
+    def taken(self) -> None:
+        """Count the oldest message that is complete as taken."""
+        if self._whole and not self.closed:
+            size = self._whole.popleft()
+            self.in_flight.used -= size
+            self.unread -= size
 
     def close(self) -> None:
         """Take no more, and give back what is booked."""
@@ -78,12 +78,17 @@ class Inbox:
                 here = min(self._payload, len(data) - place)
                 self._payload -= here
                 place += here
+                if not self._payload:
+                    self._ended()
                 continue
             self._header.append(data[place])
             place += 1
             if len(self._header) > 1 and len(self._header) == _header_bytes(self._header[1]):
                 self._frame()
+                self._first, self._frame_bytes = self._header[0], len(self._header) + self._payload
                 self._header.clear()
+                if not self._payload:
+                    self._ended()
         if not (self._header or self._payload or self._unended) or self.closed:
             self.since = None
         elif self.since is None:
@@ -105,6 +110,16 @@ class Inbox:
                 self._close(TOO_BIG, f"message of more than {self.limit} bytes")
             elif not self._unended:
                 self._message = 0
+
+    def _ended(self) -> None:
+        """Count a frame as complete; one of control is a message of its own, between the fragments of another."""
+        if self._first & CONTROL:
+            self._whole.append(self._frame_bytes)
+            return
+        self._fragments_bytes += self._frame_bytes
+        if self._first & FIN:
+            self._whole.append(self._fragments_bytes)
+            self._fragments_bytes = 0
 
     def _close(self, code: int, reason: str) -> None:
         self.close()

@@ -34,8 +34,8 @@ class TokenKeeper:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             create_tokens_file(self.path)
             log.info("made a first token in %s", self.path)
+        self._seen = self._state()  # first: what changes while it is read is seen at the next look
         self._tokens = load_tokens(self.path)
-        self._seen = self._state()
 
     def match(self, presented: str, now: datetime) -> str | None:
         """Return the name of the token equal to `presented`, or None."""

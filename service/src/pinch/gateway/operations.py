@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, BinaryIO
 
 from aiohttp import web
 
+from pinch.agents import portable
 from pinch.errors import Conflict, StorageFull
 from pinch.gateway.answers import dropped_when_stalled, respond
 from pinch.gateway.auth import token_name
@@ -88,6 +90,7 @@ async def save_snapshot(request: web.Request) -> web.StreamResponse:
     with _alone(context):
         try:
             await context.store.readers.run_long(lambda connection: snapshot.save(connection, path))
+            await asyncio.get_running_loop().run_in_executor(None, portable.pack, context.sessions.folder, path)
             response = web.StreamResponse(headers={"Content-Type": "application/vnd.pinch.snapshot"})
             response.content_length = path.stat().st_size
             await response.prepare(request)
@@ -117,17 +120,22 @@ async def load_snapshot(request: web.Request) -> web.Response:
     context = context_of(request)
     Query.of(request)
     path = context.state_dir / "incoming.partial"
+    sessions = context.state_dir / "sessions.incoming"
     loop = asyncio.get_running_loop()
     with _alone(context):
         try:
             await _receive(request, path)
-            contents = await loop.run_in_executor(None, snapshot.inspect, path)
+            contents = await loop.run_in_executor(None, snapshot.inspect, path, portable.GUESTS)
+            count = await loop.run_in_executor(None, portable.unpack, path, sessions)
             context.waiting_for.add(LOADING)
             try:
                 await context.sync.stop()
                 await context.indexer.stop()
+                await context.agent.quiet()
                 try:
                     await context.store.swap(path)
+                    if count is not None:
+                        await context.sessions.replace(sessions)
                     await context.store.recover()
                 finally:
                     await context.indexer.start()
@@ -135,7 +143,8 @@ async def load_snapshot(request: web.Request) -> web.Response:
                 context.waiting_for.discard(LOADING)
         finally:
             path.unlink(missing_ok=True)
-    return respond(contents._asdict())
+            await loop.run_in_executor(None, shutil.rmtree, sessions, True)
+    return respond({**contents._asdict(), "sessions": count or 0})
 
 
 @contextmanager

@@ -9,12 +9,14 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pinch import __version__
 from pinch.errors import Busy, Invalid, PinchError
 from pinch.gateway.context import Context
+from pinch.gateway.reading import PARSED_FACTOR
 from pinch.gateway.tokens import digest_of
 from pinch.gateway.websocket import frames
 from pinch.gateway.websocket.frames import BadFrame, Event, Request
@@ -32,6 +34,8 @@ MESSAGE_BYTES = 256 * 1024
 """Bytes of a message: the longest text a memory may have, however it is escaped, fits for all but the strangest."""
 AT_ONCE = 8
 """Requests of one client that are served at once; while so many are, no more is read."""
+WAITS = 32
+"""Requests of one client that may wait for the end of an answer."""
 LOOK_S = 1.0
 """Seconds after which it is looked whether a client whose requests wait is still there."""
 IDS_KEPT = 64
@@ -83,6 +87,8 @@ class Client:
         self._seq = 0
         self._ids: deque[int] = deque(maxlen=IDS_KEPT)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._waits: set[asyncio.Task[None]] = set()
+        """Requests that were answered once and wait for the rest."""
 
     async def run(self) -> None:
         """Speak with the client until one of the two ends it."""
@@ -104,7 +110,7 @@ class Client:
                     await asyncio.wait(self._tasks, timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
                 await self._take(text)
         finally:
-            for task in self._tasks:
+            for task in (*self._tasks, *self._waits):
                 task.cancel()
 
     async def push(self, event: Event) -> None:
@@ -113,7 +119,8 @@ class Client:
         await self._send(event.numbered(self._seq))
 
     async def _send(self, data: bytes) -> None:
-        if self.socket.untaken + len(data) > self.pool.buffer_bytes:
+        untaken = self.socket.untaken  # a message that is alone may have any size
+        if untaken and untaken + len(data) > self.pool.buffer_bytes:
             self._too_slow()
             return
         await self.socket.send(data)
@@ -229,12 +236,22 @@ class Client:
 
     async def _serve(self, request: Request, size: int) -> None:
         async def respond(payload: Any) -> None:
+            """Answer for the first time: what follows is waiting, which keeps nobody from being served."""
+            if len(self._waits) >= WAITS:
+                raise Busy(f"{WAITS} requests of this client wait for answers", hint="wait for one of them")
             await self._send(frames.response(request.id, payload))
+            held.close()
+            task = asyncio.current_task()
+            assert task is not None
+            self._tasks.discard(task)
+            self._waits.add(task)
+            task.add_done_callback(self._waits.discard)
 
         try:
-            with self.context.in_flight.holding(2 * size):
+            with ExitStack() as held:
+                held.enter_context(self.context.in_flight.holding(PARSED_FACTOR * size))
                 self.context.require_ready()
-                await respond(await self.serve(self, request, respond))
+                await self._send(frames.response(request.id, await self.serve(self, request, respond)))
         except PinchError as error:
             await self._send(frames.refusal(request.id, error))
         except Exception:

@@ -68,7 +68,7 @@ async def preview(call: Call[SessionsPreview]) -> Any:
         raise Invalid(f"keys has {len(wanted.keys)} entries; expected 1 to {PREVIEWS_LIMIT}", param="keys")
     if not (1 <= wanted.limit <= ITEMS_LIMIT and 20 <= wanted.maxChars <= CHARACTERS_LIMIT):
         raise Invalid(f"limit or maxChars is out of range; expected 1 to {ITEMS_LIMIT}, 20 to {CHARACTERS_LIMIT}")
-    previews = []
+    previews, left = [], HISTORY_CHARACTERS
     for key in wanted.keys:
         items: list[dict[str, str]] = []
         try:
@@ -76,7 +76,11 @@ async def preview(call: Call[SessionsPreview]) -> Any:
                 said = [
                     entry for entry in session.entries if entry.kind in {"user", "assistant", "tool"} and entry.text
                 ]
-                items = [{"role": one.kind, "text": one.text[: wanted.maxChars]} for one in said[-wanted.limit :]]
+                for one in reversed(said[-wanted.limit :]):
+                    text = one.text[: min(wanted.maxChars, left)]
+                    left -= len(text)
+                    if text:
+                        items.insert(0, {"role": one.kind, "text": text})
             status = "ok" if items else "empty"
         except NotFound:
             status = "missing"

@@ -88,20 +88,20 @@ class Socket:
         while True:
             message = await self._ws.receive()
             if message.type is WSMsgType.TEXT:
-                self._inbox.taken(len(message.data.encode()))
+                self._inbox.taken()
                 return str(message.data)
             if message.type is WSMsgType.BINARY:
-                self._inbox.taken(len(message.data))
+                self._inbox.taken()
                 return bytes(message.data)
             if message.type is WSMsgType.PING:
-                self._inbox.taken(len(message.data))
+                self._inbox.taken()
                 if self.open and self.untaken <= self.untaken_limit:
                     with suppress(ConnectionError):
                         await self._ws.pong(message.data)
                 else:
                     self.close(POLICY_VIOLATION, "slow consumer")
             elif message.type is WSMsgType.PONG:
-                self._inbox.taken(len(message.data))
+                self._inbox.taken()
             elif message.type is WSMsgType.CLOSE:
                 code = message.data or NORMAL
                 await self._close(PROTOCOL_ERROR if code in UNSENDABLE or code > HIGHEST_CODE else code, "")

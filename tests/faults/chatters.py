@@ -71,7 +71,7 @@ class Chatters:
         self._over = threading.Event()
         self._threads: list[threading.Thread] = []
 
-    def begin(self, port: int, token: str, turn: int) -> Chatters:
+    def begin(self, port: int, token: str, turn: object) -> Chatters:
         """Let everyone chat in the sessions of this turn, inside a `with`."""
         self._over = threading.Event()
         self._threads = [

@@ -160,7 +160,7 @@ def test_another_content_type_is_named(minimal: Service, kind: str) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "status", "type_"),
     [
-        ("GET", "/", 404, "not_found"),
+        ("GET", "/v2", 404, "not_found"),
         ("GET", "/v1", 404, "not_found"),
         ("GET", "/v1/memories/", 404, "not_found"),
         ("GET", "/v1/memories/m1/x", 404, "not_found"),

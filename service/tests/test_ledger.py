@@ -50,7 +50,7 @@ def test_the_budget_lists_every_account_and_adds_up(full: Service) -> None:
     body = full.get("/v1/budget")
     assert body["tier"] == "full"
     accounts = {account["name"]: account for account in body["accounts"]}
-    assert set(accounts) == {"runtime", "sqlite", "connections", "ingest", "model", "query_cache"}
+    assert set(accounts) == {"runtime", "sqlite", "connections", "ingest", "sessions", "bus", "model", "query_cache"}
     assert sum(account["limit_bytes"] for account in accounts.values()) <= body["budget_bytes"]
     used = sum(account["used_bytes"] for account in accounts.values())
     assert body["anonymous_bytes"] == used + body["unattributed_bytes"]

@@ -107,7 +107,9 @@ def _load(file: Path, context: Context) -> int:
     if context.as_json:
         context.output.document(answer)
     else:
-        counts = ", ".join(f"{answer[name]} {name}" for name in ("memories", "documents", "chunks", "vectors", "sessions"))
+        counts = ", ".join(
+            f"{answer[name]} {name}" for name in ("memories", "documents", "chunks", "vectors", "sessions")
+        )
         context.output.lines([f"loaded: {counts}"])
     return Exit.OK
 

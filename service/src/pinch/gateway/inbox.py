@@ -15,22 +15,30 @@ MASK, LENGTH = 0x80, 0x7F
 """Bits of its second."""
 PROTOCOL_ERROR = 1002
 TOO_BIG = 1009
+REST_BYTES = 1024 * 1024
+"""What a client may have sent before it sees that it is told to go, so that it does see it."""
 TRY_AGAIN_LATER = 1013
 
 
 class Inbox:
     """The bytes of one connection's unfinished message, booked with those of all the others."""
 
-    def __init__(self, in_flight: InFlight, limit: int, refuse: Callable[[int, str], None]) -> None:
+    def __init__(
+        self, in_flight: InFlight, limit: int, refuse: Callable[[int, str], None], cut: Callable[[], None]
+    ) -> None:
         self.in_flight = in_flight
         self.limit = limit
         """Bytes on the wire that one message may have."""
         self.refuse = refuse
         """Called once, with a close code and a reason, when no more is taken."""
+        self.cut = cut
+        """Called when a client that was told to go sends on and on."""
         self.unread = 0
         self.since: float | None = None
         """Loop time at which the unfinished message began; None where there is none."""
         self.closed = False
+        self._rest: int | None = None
+        """Bytes that may still come once the connection is being closed."""
         self._message = 0
         """Bytes of the message whose frames come now, announced ones too."""
         self._unended = False
@@ -45,6 +53,11 @@ class Inbox:
 
     def arrived(self, data: bytes) -> bool:
         """Count bytes from the socket; return whether they may go on."""
+        if self._rest is not None:
+            self._rest -= len(data)
+            if self._rest < 0:
+                self.close()
+                self.cut()
         if self.closed:
             return False
         try:
@@ -62,6 +75,11 @@ class Inbox:
             size = self._whole.popleft()
             self.in_flight.used -= size
             self.unread -= size
+
+    def leave(self) -> None:
+        """Take no more than what may be on its way: the connection is being closed."""
+        if self._rest is None:
+            self._rest = REST_BYTES
 
     def close(self) -> None:
         """Take no more, and give back what is booked."""

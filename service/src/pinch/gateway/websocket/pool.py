@@ -38,8 +38,8 @@ EVENTS = ("connect.challenge", "tick", "chat", "agent", "shutdown")
 class Pool:
     """The clients that have shown a token."""
 
-    def __init__(self, settings: GatewaySettings, tokens: TokenKeeper, *, connections: int, buffer_bytes: int) -> None:
-        self.settings = settings
+    def __init__(self, gateway: GatewaySettings, tokens: TokenKeeper, *, connections: int, buffer_bytes: int) -> None:
+        self.gateway = gateway
         self.tokens = tokens
         self.limit = max(1, connections - max(1, connections // HTTP_SHARE))
         """Clients there may be."""
@@ -175,7 +175,7 @@ class Pool:
             try:
                 for client in list(self.clients):
                     self._judge(client, moment)
-                if moment - self._ticked >= self.settings.tick_s:
+                if moment - self._ticked >= self.gateway.tick_s:
                     self._ticked = moment
                     await self.broadcast(Event("tick", {"ts": time.time_ns() // 1_000_000}))
             except Exception:
@@ -185,7 +185,7 @@ class Pool:
         since = client.socket.unfinished_since()
         if since is not None and moment - since > MESSAGE_S:
             client.end(POLICY_VIOLATION, f"a message was not complete within {MESSAGE_S:.0f} s")
-        elif moment - client.active_at > self.settings.idle_timeout_s and not client.runs:
+        elif moment - client.active_at > self.gateway.idle_timeout_s and not client.runs:
             client.end(NORMAL, "idle")
         elif self.tokens.holder(client.token, datetime.now(UTC)) is None:
             client.end(POLICY_VIOLATION, "the token has ended")

@@ -45,7 +45,7 @@ class Socket:
         self.limit = limit
         self.untaken_limit = untaken_limit
         """Bytes that may wait for the client to take them."""
-        self._inbox = Inbox(in_flight, first_limit, self.close)
+        self._inbox = Inbox(in_flight, first_limit, self.close, self._abort)
         self._closing: asyncio.Task[None] | None = None
 
     async def accept(self) -> web.WebSocketResponse:
@@ -118,6 +118,7 @@ class Socket:
     def close(self, code: int, reason: str) -> None:
         """Begin to close; a client that does not take it is cut off."""
         if self._closing is None:
+            self._inbox.leave()
             self._closing = asyncio.create_task(self._close(code, reason), name="pinch-close")
 
     def drop(self) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import apsw
 
 from pinch.agents.agent import Agent
+from pinch.agents.answering import Answering
 from pinch.agents.archive import archive_into
 from pinch.agents.bus import Bus
 from pinch.agents.followers import Followers
@@ -240,10 +241,15 @@ class Service:
             random=random.random,
             at_once=settings.agents.max_runs or tier.max_runs,
         )
-        tools = Tools(recall, memories, settings.agents.remember_space)
-        return Agent(
-            settings=settings.agents, sessions=sessions, provider=provider, recall=recall, tools=tools, bus=bus
+        answering = Answering(
+            settings=settings.agents,
+            sessions=sessions,
+            provider=provider,
+            recall=recall,
+            tools=Tools(recall, memories, settings.agents.remember_space),
+            bus=bus,
         )
+        return Agent(sessions=sessions, provider=provider, answering=answering, bus=bus)
 
     @staticmethod
     def _open_accounts(context: Context, listener: Listener) -> None:

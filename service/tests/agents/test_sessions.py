@@ -14,7 +14,8 @@ from cachetools import TTLCache
 from pinch.agents import journal
 from pinch.agents import sessions as module
 from pinch.agents.journal import Contents, Entry
-from pinch.agents.sessions import INDEX_FILE, Sessions, Summary, check_key
+from pinch.agents.session import Summary, check_key
+from pinch.agents.sessions import INDEX_FILE, Sessions
 from pinch.errors import Busy, Conflict, Invalid, NotFound
 
 WAIT_S = 60

@@ -1,35 +1,24 @@
-"""The agent: takes what is said to it, asks the provider, calls tools, and can be stopped at any moment."""
+"""The agent: takes what is said to it, sees it answered to an end, stops it at any moment, goes on after a stop."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import sys
-import time
 import uuid
 from collections.abc import Mapping, Sequence
-from contextlib import aclosing
-from functools import partial
 from typing import Any, NamedTuple
 
-from pinch.agents import conversation, journal
+from pinch.agents.answering import Answering, Run, now
 from pinch.agents.bus import Bus
-from pinch.agents.events import Delta, Finished, Prompt, ToolUse
+from pinch.agents.events import Finished, Prompt
 from pinch.agents.journal import Entry
-from pinch.agents.provider import Call, Ended, Provider, ProviderError, Said
-from pinch.agents.sessions import Sessions, check_key
-from pinch.agents.tools import DECLARATIONS, Tools, clipped
+from pinch.agents.provider import Provider
+from pinch.agents.session import check_key
+from pinch.agents.sessions import Sessions
 from pinch.errors import Conflict, NotFound, PinchError
-from pinch.memory.search import Hit, Recall, RecallRequest
-from pinch.settings import AgentSettings
 
 log = logging.getLogger(__name__)
 
-RECALL_HITS = 6
-QUERY_CHARACTERS = 2000
-"""Of a message that is what is looked up in the memory."""
-RESULT_BYTES = 500
-"""Bytes that a tool's result may have, however many there are."""
 RESUMES = 2
 """How often a run that a stop has cut is begun again; one that takes the service down must not do so for ever."""
 
@@ -42,49 +31,17 @@ class Accepted(NamedTuple):
     """`started`, or of a run that was there before `in_flight` or `ok`."""
 
 
-class _Run:
-    """An answer in the making."""
-
-    def __init__(self, prompt: Prompt) -> None:
-        self.prompt = prompt
-        self.task: asyncio.Task[None] | None = None
-        self.aborted = False
-        self.ending = False
-        """Whether its end is being written: there is nothing left to abort."""
-        self.told = False
-        """Whether its end has been told: who comes now would wait for it in vain."""
-        self.text: list[str] = []
-        self.size = 0
-        self.results_bytes = 0
-        """Bytes of what tools have given."""
-        self.stored_bytes = 0
-        """Bytes of its rounds with tools, as they are in the file."""
-
-    def begin(self) -> None:
-        """Begin another round of the answer."""
-        self.text.clear()
-        self.size = 0
-
-    def say(self, text: str) -> None:
-        self.text.append(text)
-        self.size += sys.getsizeof(text)
-
-
 class Agent:
     """Prompts come from the bus and events go to it; sessions are on disk before anyone hears of them."""
 
-    def __init__(
-        self, *, settings: AgentSettings, sessions: Sessions, provider: Provider, recall: Recall, tools: Tools, bus: Bus
-    ) -> None:
-        self.settings = settings
+    def __init__(self, *, sessions: Sessions, provider: Provider, answering: Answering, bus: Bus) -> None:
         self.sessions = sessions
         self.provider = provider
-        self.recall = recall
-        self.tools = tools
+        self.answering = answering
         self.bus = bus
         self._waiting: dict[tuple[str, str], Prompt] = {}
         """Prompts that were accepted and have not begun."""
-        self._runs: dict[tuple[str, str], _Run] = {}
+        self._runs: dict[tuple[str, str], Run] = {}
         self._accepting: dict[tuple[str, str], asyncio.Task[Accepted]] = {}
         self._resuming: asyncio.Task[None] | None = None
         bus.prompts.subscribe(self._answer)
@@ -174,7 +131,7 @@ class Agent:
                 async with self.sessions.hold(session, create=True) as held:
                     ended = held.ended(prompt.run)
                     if ended is None:
-                        await self.sessions.append(held, Entry("user", prompt.run, _now(), prompt.text))
+                        await self.sessions.append(held, Entry("user", prompt.run, now(), prompt.text))
             except BaseException:
                 del self._waiting[name]
                 raise
@@ -214,7 +171,7 @@ class Agent:
     async def _dismiss(self, prompts: Sequence[Prompt]) -> None:
         for prompt in prompts:
             try:
-                await self._finish(_Run(prompt), "aborted", stop="aborted")
+                await self._finish(Run(prompt), "aborted", stop="aborted")
             finally:
                 self._waiting.pop((prompt.lane, prompt.run), None)
 
@@ -244,9 +201,9 @@ class Agent:
                 stops = f"the service stopped {times + 1} times during it"
                 reason = "there is no provider" if times < RESUMES else stops
                 error = Conflict(f"the answer was given up: {reason}", hint="send the message again")
-                await self._finish(_Run(prompt), "error", error=error)
+                await self._finish(Run(prompt), "error", error=error)
                 continue
-            await self._note(key, Entry("resumed", name, _now()))
+            await self._note(key, Entry("resumed", name, now()))
             log.info("session %s: going on with a run that a stop has cut", key)
             self._waiting[key, name] = prompt
             await self.bus.prompts.put(prompt)
@@ -258,7 +215,7 @@ class Agent:
     async def _answer(self, prompt: Prompt) -> None:
         """Answer one prompt to its end; the bus calls it."""
         name = (prompt.lane, prompt.run)
-        run = self._runs[name] = _Run(prompt)
+        run = self._runs[name] = Run(prompt)
         self._waiting.pop(name, None)
         run.task = asyncio.create_task(self._work(run), name="pinch-run")
         try:
@@ -272,9 +229,9 @@ class Agent:
         if prompt.session is not None:
             await self._compact(prompt.session)
 
-    async def _work(self, run: _Run) -> None:
+    async def _work(self, run: Run) -> None:
         try:
-            ended = await self._converse(run)
+            ended = await self.answering.answer(run)
         except asyncio.CancelledError:
             if not run.aborted:
                 raise  # the service stops: the run is gone on with after the next start
@@ -289,95 +246,9 @@ class Agent:
         else:
             await self._finish(run, "final", stop=ended.stop, usage=ended.usage)
 
-    async def _converse(self, run: _Run) -> Ended:
-        """Let the model speak and call tools until it has answered."""
-        prompt = run.prompt
-        hits = await self._recalled(prompt)
-        for rounds in range(self.settings.tool_rounds + 1):
-            messages = await self._messages(prompt, hits)
-            tools = DECLARATIONS if prompt.session is not None and rounds < self.settings.tool_rounds else ()
-            run.begin()
-            ended = await self._listen(run, messages, tools)
-            if not ended.calls or not tools:
-                return ended
-            await self._call(run, ended.calls)
-        raise AssertionError("the last round has no tools")
-
-    async def _listen(self, run: _Run, messages: Sequence[Mapping[str, Any]], tools: Sequence[Any]) -> Ended:
-        prompt = run.prompt
-        async with aclosing(self.provider.stream(messages, tools, prompt.options)) as pieces:
-            async for piece in pieces:
-                if isinstance(piece, Said):
-                    run.say(piece.text)
-                    await self.bus.events.put(Delta(prompt.lane, prompt.run, piece.text, prompt.session))
-                else:
-                    return piece
-        raise ProviderError("the provider's answer has no end")
-
-    async def _call(self, run: _Run, calls: Sequence[Call]) -> None:
-        """Call tools, each result on disk with the calls before the model hears of it."""
-        prompt = run.prompt
-        entries = [
-            Entry("assistant", prompt.run, _now(), "".join(run.text), {"calls": [call._asdict() for call in calls]})
-        ]
-        # All results of a run together have half of the model's window, and each a few lines anyway.
-        window = self.settings.context_tokens * conversation.BYTES_PER_TOKEN // 2
-        share = max(RESULT_BYTES, (window - run.results_bytes) // len(calls))
-        for call in calls:
-            await self.bus.events.put(
-                ToolUse(prompt.lane, prompt.run, "start", call.name, call.id, call.arguments, prompt.session)
-            )
-            result = clipped(await self.tools.call(call.name, call.arguments), share)
-            run.results_bytes += len(result.encode())
-            entries.append(Entry("tool", prompt.run, _now(), result, {"call": call.id, "name": call.name}))
-            await self.bus.events.put(
-                ToolUse(prompt.lane, prompt.run, "result", call.name, call.id, result, prompt.session)
-            )
-        run.stored_bytes += sum(len(journal.entry_line(entry)) for entry in entries)
-        if run.stored_bytes > self.sessions.file_limit:  # it is read whole, and the next run needs room too
-            raise Conflict("the calls of this answer are more than a session holds", hint="ask for less at once")
-        assert prompt.session is not None
-        async with self.sessions.hold(prompt.session) as held:
-            await self.sessions.append(held, *entries)
-
-    async def _messages(self, prompt: Prompt, hits: Sequence[Hit]) -> Sequence[Mapping[str, Any]]:
-        settings = self.settings
-        if prompt.session is None:
-            system = conversation.recalled(hits, settings.recall_tokens)
-            return [*([{"role": "system", "content": system}] if system else []), *prompt.messages]
-        async with self.sessions.hold(prompt.session) as held:
-            if held.ended(prompt.run) is None:
-                raise NotFound("the message is gone: the session was reset meanwhile")
-            instructions = "\n\n".join(part for part in (settings.instructions, prompt.instructions) if part)
-            build = partial(
-                conversation.build,
-                held.entries,
-                prompt.run,
-                instructions=instructions,
-                hits=hits,
-                tokens=settings.context_tokens,
-                recall_tokens=settings.recall_tokens,
-            )
-            # Counting the tokens of a whole window takes a board long enough for others to notice.
-            return await asyncio.get_running_loop().run_in_executor(None, build)
-
-    async def _recalled(self, prompt: Prompt) -> list[Hit]:
-        """Return the memories that fit the message; none where they cannot be had: an answer without is better."""
-        text = prompt.text or next(
-            (str(one["content"]) for one in reversed(prompt.messages) if one["role"] == "user"), ""
-        )
-        if not self.settings.recall_tokens or not text.strip():
-            return []
-        try:
-            found = await self.recall.recall(RecallRequest(text[:QUERY_CHARACTERS], k=RECALL_HITS))
-        except PinchError as error:
-            log.warning("a run goes on without its memories: %s", error.message)
-            return []
-        return found.hits
-
     async def _finish(
         self,
-        run: _Run,
+        run: Run,
         state: str,
         *,
         stop: str = "",
@@ -386,7 +257,7 @@ class Agent:
     ) -> None:
         """End a run: on disk first, then for all to hear."""
         run.ending = True
-        prompt, text, at = run.prompt, "".join(run.text), _now()
+        prompt, text, at = run.prompt, "".join(run.text), now()
         if prompt.session is not None:
             more: dict[str, Any] = {"state": state, "stop": stop}
             if error is not None:
@@ -414,7 +285,3 @@ class Agent:
             await self.sessions.compact(session)
         except PinchError as error:
             log.warning("session %s is not compacted yet: %s", session, error.message)
-
-
-def _now() -> int:
-    return time.time_ns() // 1_000_000

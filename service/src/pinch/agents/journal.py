@@ -12,18 +12,30 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from pinch.errors import Conflict, StorageFull
 from pinch.memory.rows import rfc3339
 
 VERSION = 1
+FREQUENT = ("final", "aborted", "error", "stop", "length")
+"""Values that many ends have."""
 KINDS = frozenset({"user", "assistant", "tool", "resumed", "end"})
-ENTRY_OVERHEAD = 600
-"""Bytes that an entry takes in memory beside its texts."""
+ENTRY_OVERHEAD = 250
+"""Bytes that an entry takes in memory beside its texts: the tuple, its time, its share of the run's name."""
+MORE_OVERHEAD = 200
+"""Bytes of a dictionary of what only some kinds have."""
+MEMORY_SHARE = 3 / 2
+"""Times a session's limit that its entries may take in memory: many short ones take more than their lines."""
+LAST_MS, FIRST_MS = 253_402_300_799_999, -62_135_596_800_000
+"""Ends of the calendar: a time beyond can be read here and there, and not be written again."""
 READ_FACTOR = 4
 """Times its limit that of a file is read; one so long was not written here, and its end is what counts."""
 PIECE = 64 * 1024
+
+
+NONE: Mapping[str, Any] = MappingProxyType({})
 
 
 class Entry(NamedTuple):
@@ -34,13 +46,19 @@ class Entry(NamedTuple):
     at: int
     """Milliseconds since 1970."""
     text: str = ""
-    more: Mapping[str, Any] = {}
+    more: Mapping[str, Any] = NONE
     """What only some kinds have: `calls` of an assistant, `call` and `name` of a tool, `state` and `stop` of an end."""
 
     @property
     def size(self) -> int:
         """Bytes that it takes in memory, roughly."""
-        return ENTRY_OVERHEAD + sys.getsizeof(self.text) + sum(sys.getsizeof(str(part)) for part in self.more.values())
+        more = MORE_OVERHEAD + sum(len(str(part)) for part in self.more.values()) if self.more else 0
+        return ENTRY_OVERHEAD + sys.getsizeof(self.text) + more
+
+    @property
+    def weight(self) -> int:
+        """Bytes that count against a session's limit."""
+        return max(len(entry_line(self)), int(self.size / MEMORY_SHARE))
 
 
 class Head(NamedTuple):
@@ -114,10 +132,11 @@ def load(path: Path, key: str, limit: int) -> Contents:
         return Contents(_unknown(key, []), [], stamp.bytes, stamp, skipped_bytes=stamp.bytes)
     head: Head | None = None
     entries: list[Entry] = []
+    known = {text: text for text in (*KINDS, *FREQUENT)}
     unread = bytearray()
     torn = 0
     for line in io.BytesIO(data):  # never a list of all lines: it could take many times their bytes
-        found = _parse(line)
+        found = _parse(line, known)
         if not line.endswith(b"\n"):
             try:  # some editors leave the last line open
                 stamp = stamp if found is None else _ended(path, stamp)
@@ -224,17 +243,23 @@ def _line(value: Mapping[str, Any]) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace") + b"\n"
 
 
-def _parse(line: bytes) -> Entry | Head | None:
-    """Return what a line says, or None where it says nothing that is known: a person may have edited it."""
+def _parse(line: bytes, known: dict[str, str]) -> Entry | Head | None:
+    """Return what a line says, or None where it says nothing that is known: a person may have edited it.
+
+    Texts that come again and again are taken from `known`, so that each is kept once.
+    """
     try:
         raw = json.loads(line)
         kind, at = raw.pop("type"), milliseconds(raw.pop("at"))
-        rfc3339(at)  # at the ends of the calendar a time can be read that cannot be written again
+        if not FIRST_MS <= at <= LAST_MS:
+            return None
         if kind == "session":
             return Head(str(raw["key"]), str(raw["id"]), at)
         run, text = raw.pop("run"), raw.pop("text")
         if kind in KINDS and isinstance(run, str) and isinstance(text, str) and _sound(kind, raw):
-            return Entry(kind, run, at, text.encode("utf-8", "replace").decode(), raw)
+            known.setdefault(run, run)
+            more = {name: known.get(value, value) if isinstance(value, str) else value for name, value in raw.items()}
+            return Entry(known[kind], known[run], at, text.encode("utf-8", "replace").decode(), more or NONE)
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         pass
     return None

@@ -9,7 +9,8 @@ from pathlib import Path
 import apsw
 
 from pinch.agents.journal import sync_folder
-from pinch.agents.sessions import KEY, SUFFIX
+from pinch.agents.session import KEY
+from pinch.agents.sessions import SUFFIX
 from pinch.errors import Invalid, StorageFull
 from pinch.memory.database import translate
 

@@ -6,35 +6,30 @@ import asyncio
 import json
 import logging
 import os
-import re
 import shutil
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, get_type_hints
+from typing import Any, TypeVar
 
 from cachetools import TTLCache
 
 from pinch.agents import journal
 from pinch.agents.journal import Changed, Contents, Entry, Head
-from pinch.errors import Conflict, Invalid, NotFound
+from pinch.agents.session import KEY, SUMMARY_TYPES, Session, Summary, check_key, split
+from pinch.errors import Conflict, NotFound
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@+-]{0,119}", re.ASCII)
 CACHE_TTL_S = 45.0
 """Seconds that a session stays in memory after its last use, as OpenClaw has it."""
 SUMMARY_BYTES = 700
 """What the index holds for each session, roughly."""
-TITLE_CHARACTERS = 60
 INDEX_FILE = "index.json"
 SUFFIX = ".jsonl"
-LINE_END = b"\n"
-KEEP_SHARE = 2
-"""A compacted file keeps half of its limit."""
 OVERGROWN = 2
 """Times its limit at which a session takes no more: it could not be compacted."""
 ATTEMPTS = 3
@@ -46,125 +41,12 @@ Archive = Callable[[str, Sequence[Entry]], Awaitable[None]]
 """Takes what compaction drops from a session, so that it is not lost."""
 
 
-class Summary(NamedTuple):
-    """What a list says of a session. Times in milliseconds since 1970."""
-
-    key: str
-    id: str
-    updated_at: int
-    title: str
-    """Beginning of the first message."""
-    messages: int
-    file_bytes: int
-    open: bool
-    """Whether a run has begun and not ended."""
-    damage: str
-    """What was wrong with the file when it was read, or nothing."""
-
-
-SUMMARY_TYPES = tuple(get_type_hints(Summary).values())
-
-
-class Session:
-    """One session in memory."""
-
-    def __init__(self, path: Path, contents: Contents) -> None:
-        self.path = path
-        self.take(contents)
-
-    def take(self, contents: Contents) -> None:
-        """Become what the file holds."""
-        self.head = contents.head
-        self.entries: list[Entry] = []
-        self._runs: dict[str, bool] = {}
-        """Whether each run has ended, in the order in which they began."""
-        self._messages = 0
-        self._title = ""
-        self._memory_bytes = len(contents.unread)
-        self.add(contents.entries)
-        self.whole_bytes = contents.whole_bytes
-        self.stamp = contents.stamp
-        self.unread = contents.unread
-        self.skipped_bytes = contents.skipped_bytes
-        self.damage = _damage(contents)
-
-    @property
-    def file_bytes(self) -> int:
-        """Length of its file."""
-        return self.stamp.bytes
-
-    @property
-    def current(self) -> bool:
-        """Whether its file is as it was left: nobody else has written to it."""
-        return journal.stamp_of(self.path) == self.stamp
-
-    @property
-    def memory_bytes(self) -> int:
-        """Bytes that it takes in memory, roughly."""
-        return self._memory_bytes
-
-    def add(self, entries: Sequence[Entry]) -> None:
-        """Hear of entries that are in the file; what is told of the session is kept, not counted each time."""
-        self.entries.extend(entries)
-        for entry in entries:
-            self._memory_bytes += entry.size
-            if entry.kind == "end":
-                self._runs[entry.run] = True
-            else:
-                self._runs.setdefault(entry.run, False)
-            if entry.kind in {"user", "assistant"} and entry.text:
-                self._messages += 1
-                if entry.kind == "user" and not self._title:
-                    self._title = " ".join(entry.text[: 4 * TITLE_CHARACTERS].split())[:TITLE_CHARACTERS]
-
-    def open_runs(self) -> list[str]:
-        """Return the runs that have begun and not ended, in order."""
-        begun = {entry.run for entry in self.entries if entry.kind == "user"} if self.open else set()
-        return [run for run, ended in self._runs.items() if not ended and run in begun]
-
-    @property
-    def open(self) -> bool:
-        """Whether something has begun and not ended."""
-        return not all(self._runs.values())
-
-    def ended(self, run: str) -> bool | None:
-        """Return whether a run has ended, or None where there is none of that name."""
-        return self._runs.get(run)
-
-    def summary(self) -> Summary:
-        """Return its line of the list."""
-        return Summary(
-            key=self.head.key,
-            id=self.head.id,
-            updated_at=self.entries[-1].at if self.entries else self.head.created_at,
-            title=self._title,
-            messages=self._messages,
-            file_bytes=self.file_bytes,
-            open=self.open,
-            damage=self.damage,
-        )
-
-
 class _Turn:
     """Whose turn it is at one session."""
 
     def __init__(self) -> None:
         self.lock = asyncio.Lock()
         self.users = 0
-
-
-def check_key(key: str) -> str:
-    """Return a session's key that may name a file.
-
-    Raises:
-        Invalid: it may not.
-    """
-    if KEY.fullmatch(key) is None:
-        raise Invalid(
-            f"session key is {key[:40]!r}; expected 1 to 120 of A-Z a-z 0-9 . _ : @ + -, a letter or digit first",
-            param="sessionKey",
-        )
-    return key
 
 
 class Sessions:
@@ -340,11 +222,10 @@ class Sessions:
         Raises:
             PinchError: they cannot be archived or the file not be written; it stays as it was.
         """
-        summary = self._summaries.get(key)
-        if summary is None or summary.file_bytes <= self.file_limit:
+        if key not in self._summaries:
             return
         async with self.hold(key) as session:
-            if session.file_bytes > self.file_limit:
+            if session.weight > self.file_limit:
                 await self._shorten(session)
 
     def unfinished(self) -> list[str]:
@@ -353,7 +234,7 @@ class Sessions:
 
     async def _shorten(self, session: Session) -> None:
         key = session.head.key
-        dropped, kept = _split(session.entries, self.file_limit)
+        dropped, kept = split(session.entries, self.file_limit)
         await self.archive(key, dropped)
         if not session.current:
             raise Conflict(f"session {key} was changed by someone else while it was compacted", hint="try again")
@@ -480,39 +361,6 @@ class Sessions:
                 status = self._path(summary.key).stat()
                 if status.st_size == summary.file_bytes:
                     yield status.st_size, status.st_mtime_ns, summary._asdict()
-
-
-def _damage(contents: Contents) -> str:
-    parts = []
-    if contents.torn_bytes:
-        parts.append(f"a last line that was not finished ({contents.torn_bytes} bytes) was dropped")
-    if contents.unread:
-        parts.append(f"{contents.unread.count(LINE_END)} lines are no entries and were skipped")
-    if contents.skipped_bytes:
-        parts.append(f"it is too long, and its first {contents.skipped_bytes} bytes were skipped")
-    return "; ".join(parts)
-
-
-def _split(entries: Sequence[Entry], limit: int) -> tuple[list[Entry], list[Entry]]:
-    """Return the entries of the runs to drop and to keep: the newest that fit, and open ones anyway.
-
-    The last one stays too, unless the session would take no more because of it.
-    """
-    sizes: dict[str, int] = {}
-    ended = set()
-    for entry in entries:
-        sizes[entry.run] = sizes.get(entry.run, 0) + len(journal.entry_line(entry))
-        if entry.kind == "end":
-            ended.add(entry.run)
-    kept: set[str] = set()
-    total = 0
-    for run in reversed(sizes):
-        total += sizes[run]
-        if total > limit // KEEP_SHARE and (kept or total > limit):
-            break
-        kept.add(run)
-    kept |= sizes.keys() - ended
-    return [one for one in entries if one.run not in kept], [one for one in entries if one.run in kept]
 
 
 def _remove(path: Path) -> None:

@@ -17,7 +17,7 @@ from aiohttp import web
 
 from pinch.agents.events import Delta, Finished
 from pinch.agents.followers import Follower
-from pinch.agents.sessions import KEY
+from pinch.agents.session import KEY
 from pinch.errors import Invalid, NotFound, PinchError
 from pinch.gateway.answers import dropped_when_stalled, respond
 from pinch.gateway.bodies import TEXT_LIMIT, check_name, check_text

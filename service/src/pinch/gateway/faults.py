@@ -8,7 +8,7 @@ from typing import NamedTuple
 from aiohttp import web
 
 from pinch import errors
-from pinch.agents.provider import NoProvider, ProviderError
+from pinch.agents.errors import NoProvider, ProviderError
 from pinch.gateway.answers import respond
 from pinch.memory.model import ModelUnusable
 

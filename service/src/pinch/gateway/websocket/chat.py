@@ -7,7 +7,7 @@ from typing import Any
 
 from pinch.agents.agent import Accepted
 from pinch.agents.events import Finished
-from pinch.agents.sessions import check_key
+from pinch.agents.session import check_key
 from pinch.errors import Invalid
 from pinch.gateway.bodies import check_name, check_text
 from pinch.gateway.websocket.call import Call

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from pinch.agents.errors import ProviderError
 from pinch.agents.events import Delta, Event, Finished, ToolUse
-from pinch.agents.provider import ProviderError
 from pinch.gateway.websocket import frames
 from pinch.gateway.websocket.pool import Pool
 

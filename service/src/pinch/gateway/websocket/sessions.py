@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from pinch.agents.journal import Entry
-from pinch.agents.sessions import Session, Summary
+from pinch.agents.session import Session, Summary
 from pinch.errors import Invalid, NotFound
 from pinch.gateway.websocket.call import Call
 from pinch.gateway.websocket.events import message

@@ -53,7 +53,7 @@ async def send(count):
 async def main():
     tasks = []
     loop = asyncio.get_running_loop()
-    for number, times in ((signal.SIGUSR1, count), (signal.SIGUSR2, count // 20)):
+    for number, times in ((signal.SIGUSR1, count), (signal.SIGUSR2, count // 4)):
         loop.add_signal_handler(number, lambda times=times: tasks.append(loop.create_task(send(times))))
     await app.serve(service)
 asyncio.run(main())

@@ -8,13 +8,14 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from pinch.agents.answering import Answering, Run, now
+from pinch.agents.answering import Answering, Run
 from pinch.agents.bus import Bus
 from pinch.agents.events import Finished, Prompt
 from pinch.agents.journal import Entry
 from pinch.agents.provider import Provider
 from pinch.agents.session import check_key
 from pinch.agents.sessions import Sessions
+from pinch.clock import now_ms
 from pinch.errors import Conflict, NotFound, PinchError
 
 log = logging.getLogger(__name__)
@@ -131,7 +132,7 @@ class Agent:
                 async with self.sessions.hold(session, create=True) as held:
                     ended = held.ended(prompt.run)
                     if ended is None:
-                        await self.sessions.append(held, Entry("user", prompt.run, now(), prompt.text))
+                        await self.sessions.append(held, Entry("user", prompt.run, now_ms(), prompt.text))
             except BaseException:
                 del self._waiting[name]
                 raise
@@ -203,7 +204,7 @@ class Agent:
                 error = Conflict(f"the answer was given up: {reason}", hint="send the message again")
                 await self._finish(Run(prompt), "error", error=error)
                 continue
-            await self._note(key, Entry("resumed", name, now()))
+            await self._note(key, Entry("resumed", name, now_ms()))
             log.info("session %s: going on with a run that a stop has cut", key)
             self._waiting[key, name] = prompt
             await self.bus.prompts.put(prompt)
@@ -257,7 +258,7 @@ class Agent:
     ) -> None:
         """End a run: on disk first, then for all to hear."""
         run.ending = True
-        prompt, text, at = run.prompt, "".join(run.text), now()
+        prompt, text, at = run.prompt, "".join(run.text), now_ms()
         if prompt.session is not None:
             more: dict[str, Any] = {"state": state, "stop": stop}
             if error is not None:

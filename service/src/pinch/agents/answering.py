@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
@@ -20,6 +19,7 @@ from pinch.agents.journal import Entry
 from pinch.agents.provider import Provider
 from pinch.agents.sessions import Sessions
 from pinch.agents.tools import DECLARATIONS, Tools, clipped
+from pinch.clock import now_ms
 from pinch.errors import Conflict, NotFound, PinchError
 from pinch.memory.search import Hit, Recall, RecallRequest
 from pinch.settings import AgentSettings
@@ -104,7 +104,7 @@ class Answering:
         """Call tools, each result on disk with the calls before the model hears of it."""
         prompt = run.prompt
         entries = [
-            Entry("assistant", prompt.run, now(), "".join(run.text), {"calls": [call._asdict() for call in calls]})
+            Entry("assistant", prompt.run, now_ms(), "".join(run.text), {"calls": [call._asdict() for call in calls]})
         ]
         # All results of a run together have half of the model's window, and each a few lines anyway.
         window = self.settings.context_tokens * conversation.BYTES_PER_TOKEN // 2
@@ -115,7 +115,7 @@ class Answering:
             )
             result = clipped(await self.tools.call(call.name, call.arguments), share)
             run.results_bytes += len(result.encode())
-            entries.append(Entry("tool", prompt.run, now(), result, {"call": call.id, "name": call.name}))
+            entries.append(Entry("tool", prompt.run, now_ms(), result, {"call": call.id, "name": call.name}))
             await self.bus.events.put(
                 ToolUse(prompt.lane, prompt.run, "result", call.name, call.id, result, prompt.session)
             )
@@ -160,8 +160,3 @@ class Answering:
             log.warning("a run goes on without its memories: %s", error.message)
             return []
         return found.hits
-
-
-def now() -> int:
-    """Return milliseconds since 1970."""
-    return time.time_ns() // 1_000_000

@@ -7,7 +7,6 @@ import json
 import logging
 import os
 import shutil
-import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -19,6 +18,7 @@ from cachetools import TTLCache
 from pinch.agents import journal
 from pinch.agents.journal import Changed, Contents, Entry, Head
 from pinch.agents.session import KEY, SUMMARY_TYPES, Session, Summary, check_key, split
+from pinch.clock import now_ms
 from pinch.errors import Conflict, NotFound
 
 log = logging.getLogger(__name__)
@@ -183,7 +183,7 @@ class Sessions:
             StorageFull: there is no room; it stays as it was.
         """
         async with self.hold(key) as session:
-            head = Head(key, str(uuid.uuid4()), time.time_ns() // 1_000_000)
+            head = Head(key, str(uuid.uuid4()), now_ms())
             stamp = await self._file(journal.rewrite, session.path, head, [])
             session.take(Contents(head, [], stamp.bytes, stamp))
             return self._note(session)
@@ -283,7 +283,7 @@ class Sessions:
                 param="sessionKey",
                 hint="delete some, or raise [agents] max_sessions",
             )
-        head = Head(key, str(uuid.uuid4()), time.time_ns() // 1_000_000)
+        head = Head(key, str(uuid.uuid4()), now_ms())
         self._making += 1
         try:
             stamp = await self._file(journal.create, path, head)

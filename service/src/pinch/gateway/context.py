@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -102,8 +101,3 @@ CONTEXT: web.AppKey[Context] = web.AppKey("context", Context)
 def context_of(request: web.Request) -> Context:
     """Return the parts that serve `request`."""
     return request.app[CONTEXT]
-
-
-def now() -> int:
-    """Return milliseconds since 1970."""
-    return time.time_ns() // 1_000_000

@@ -8,9 +8,10 @@ from urllib.parse import unquote
 import attrs
 from aiohttp import web
 
+from pinch.clock import now_ms
 from pinch.errors import Invalid
 from pinch.gateway.answers import respond
-from pinch.gateway.context import Context, context_of, now
+from pinch.gateway.context import Context, context_of
 from pinch.gateway.query import Query
 from pinch.gateway.reading import pieces
 from pinch.memory import documents
@@ -35,7 +36,7 @@ async def put(request: web.Request) -> web.Response:
     context = context_of(request)
     space, path = _place(request)
     memory = context.settings.memory
-    upload = Upload(context.store.writer, space, path, now(), Chunker(memory.chunk_tokens, memory.chunk_overlap))
+    upload = Upload(context.store.writer, space, path, now_ms(), Chunker(memory.chunk_tokens, memory.chunk_overlap))
     try:
         async for piece in pieces(request, PIECE):
             await upload.feed(piece)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
+from pinch.clock import now_ms
 from pinch.memory import memories
 from pinch.memory.indexer import Indexer
 from pinch.memory.memories import Change, Memory, NewMemory, Remembered
@@ -27,7 +27,7 @@ class Memories:
         Raises:
             Busy, StorageFull, StoreDamaged: nothing was stored.
         """
-        moment = time.time_ns() // 1_000_000
+        moment = now_ms()
         cost = sum(_cost(memory.text) for memory in wanted)
         stored = await self.store.writer.run(lambda connection: memories.remember(connection, wanted, moment), cost)
         self.indexer.wake()

@@ -8,7 +8,6 @@ import fnmatch
 import logging
 import os
 import stat
-import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import BinaryIO, NamedTuple
 import apsw
 from attrs import define, field
 
+from pinch.clock import now_ms
 from pinch.errors import Conflict, Invalid, PinchError
 from pinch.memory import documents, rows
 from pinch.memory.chunking import Chunker
@@ -122,7 +122,7 @@ class FolderSync:
             raise Invalid("no folder is configured", hint="set [sync] folders in the config, or use pinch ingest")
         if self._task is not None and not self._task.done():
             raise Conflict("a sync is running", hint="GET /v1/sync shows its progress")
-        self.progress = Progress(state="running", started_at=rows.rfc3339(_now()))
+        self.progress = Progress(state="running", started_at=rows.rfc3339(now_ms()))
         self._task = asyncio.create_task(self._run(), name="pinch-sync")
         return self.progress
 
@@ -147,7 +147,7 @@ class FolderSync:
             log.exception("sync of %s stopped", folder)
         finally:
             progress.state = "idle"
-            progress.finished_at = rows.rfc3339(_now())
+            progress.finished_at = rows.rfc3339(now_ms())
             self.changed()
 
     async def _sync(self, folder: Path) -> None:
@@ -193,7 +193,7 @@ class FolderSync:
         if known is not None and known == (status.st_size, touched_ns):
             return
         chunker = Chunker(self.chunk_tokens, self.chunk_overlap)
-        upload = Upload(self.store.writer, self.space, found.path, _now(), chunker, origin=origin)
+        upload = Upload(self.store.writer, self.space, found.path, now_ms(), chunker, origin=origin)
         try:
             with await loop.run_in_executor(None, _open, found.file) as file:
                 while piece := await loop.run_in_executor(None, file.read, PIECE):
@@ -255,7 +255,3 @@ def _known(connection: apsw.Connection, space: str, path: str) -> tuple[int, int
         (space, path),
     ).fetchone()
     return None if row is None or row[1] is None else (row[0], row[1])
-
-
-def _now() -> int:
-    return time.time_ns() // 1_000_000

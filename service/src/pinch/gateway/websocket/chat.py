@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from pinch.agents.agent import Accepted
 from pinch.agents.events import Finished
 from pinch.agents.session import check_key
+from pinch.clock import now_ms
 from pinch.errors import Invalid
 from pinch.gateway.bodies import check_name, check_text
 from pinch.gateway.websocket.call import Call
@@ -30,7 +30,7 @@ async def agent(call: Call[AgentTurn]) -> Any:
         accepted = await _accept(call, key, params.extraSystemPrompt)
         if accepted.status == "ok":
             return {"runId": accepted.run, "status": "ok", "summary": "completed"}
-        await call.respond({"runId": accepted.run, "status": "accepted", "acceptedAt": time.time_ns() // 1_000_000})
+        await call.respond({"runId": accepted.run, "status": "accepted", "acceptedAt": now_ms()})
         while not isinstance(event := await follower.next(), Finished):
             pass
     if event.error is not None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-import time
 import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -14,6 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pinch import __version__
+from pinch.clock import now_ms
 from pinch.errors import Busy, Invalid, PinchError
 from pinch.gateway.context import Context
 from pinch.gateway.reading import PARSED_FACTOR
@@ -79,7 +79,7 @@ class Client:
         self.protocol = PROTOCOLS[-1]
         self.token = b""
         """Digest of the token it came with."""
-        self.connected_at = time.time_ns() // 1_000_000
+        self.connected_at = now_ms()
         self.active_at = asyncio.get_running_loop().time()
         """Loop time of what it asked last."""
         self.runs: set[tuple[str, str]] = set()
@@ -134,7 +134,7 @@ class Client:
 
     async def _shake_hands(self) -> None:
         nonce = secrets.token_urlsafe(16)
-        await self.socket.send(Event("connect.challenge", {"nonce": nonce, "ts": _now()}).bare())
+        await self.socket.send(Event("connect.challenge", {"nonce": nonce, "ts": now_ms()}).bare())
         text = await self.socket.receive()
         if text is None:
             raise Refused
@@ -283,7 +283,3 @@ def _protocol(params: Mapping[str, Any], name: str) -> int:
     if type(value) is not int or value < 1:
         raise Invalid(f"{name} is no whole number from 1", param=name)
     return value
-
-
-def _now() -> int:
-    return time.time_ns() // 1_000_000

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from pinch.agents.errors import ProviderError
 from pinch.agents.events import Delta, Event, Finished, ToolUse
+from pinch.clock import now_ms
 from pinch.gateway.websocket import frames
 from pinch.gateway.websocket.pool import Pool
 
@@ -55,7 +55,7 @@ class RunEvents:
             return
         told.text[:] = ["".join(told.text)]
         old = frames.Event(
-            "chat", {**base, "deltaText": event.text, "message": message("assistant", told.text[0], _now())}
+            "chat", {**base, "deltaText": event.text, "message": message("assistant", told.text[0], now_ms())}
         )
         await self.pool.broadcast_by_protocol({3: old, 4: new})
 
@@ -82,14 +82,10 @@ class RunEvents:
     def _tool(event: ToolUse, told: _Told) -> frames.Event:
         data = {"phase": event.phase, "name": event.name, "toolCallId": event.call}
         data["args" if event.phase == "start" else "result"] = event.text
-        payload = {"runId": event.run, "sessionKey": event.session, "seq": told.seq, "stream": "tool", "ts": _now()}
+        payload = {"runId": event.run, "sessionKey": event.session, "seq": told.seq, "stream": "tool", "ts": now_ms()}
         return frames.Event("agent", {**payload, "data": data})
 
 
 def message(role: str, text: str, at: int) -> dict[str, Any]:
     """Return a message in OpenClaw's shape."""
     return {"role": role, "content": [{"type": "text", "text": text}], "timestamp": at}
-
-
-def _now() -> int:
-    return time.time_ns() // 1_000_000

@@ -10,6 +10,7 @@ from typing import Any
 from attrs import asdict
 
 from pinch import __version__
+from pinch.clock import now_ms
 from pinch.errors import Invalid
 from pinch.gateway.operations import budget_of
 from pinch.gateway.websocket.call import Call
@@ -26,7 +27,7 @@ async def health(call: Call[Nothing]) -> Any:
     context = call.context
     begin = time.perf_counter()
     sessions = context.sessions.listing()
-    now = time.time_ns() // 1_000_000
+    now = now_ms()
     recent = [{"key": one.key, "updatedAt": one.updated_at, "age": now - one.updated_at} for one in sessions[:RECENT]]
     summary = {"path": str(context.sessions.folder), "count": len(sessions), "recent": recent}
     damaged = context.store.writer.damaged

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pinch.budget import allocator
+from pinch.clock import now_ms
 from pinch.gateway.keeper import TokenKeeper
 from pinch.gateway.websocket.client import Client
 from pinch.gateway.websocket.frames import Event
@@ -177,7 +178,7 @@ class Pool:
                     self._judge(client, moment)
                 if moment - self._ticked >= self.gateway.tick_s:
                     self._ticked = moment
-                    await self.broadcast(Event("tick", {"ts": time.time_ns() // 1_000_000}))
+                    await self.broadcast(Event("tick", {"ts": now_ms()}))
             except Exception:
                 log.exception("looking after the clients failed")
 

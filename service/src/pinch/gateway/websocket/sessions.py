@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from pinch.agents.journal import Entry
 from pinch.agents.session import Session, Summary
+from pinch.clock import now_ms
 from pinch.errors import Invalid, NotFound
 from pinch.gateway.websocket.call import Call
 from pinch.gateway.websocket.events import message
@@ -27,7 +27,7 @@ async def listing(call: Call[SessionsList]) -> Any:
     wanted = call.params
     if not 1 <= wanted.limit <= LIST_LIMIT:
         raise Invalid(f"limit is {wanted.limit}; expected 1 to {LIST_LIMIT}", param="limit")
-    now = time.time_ns() // 1_000_000
+    now = now_ms()
     found = call.context.sessions.listing(wanted.search)
     if wanted.activeMinutes is not None:
         found = [one for one in found if now - one.updated_at <= wanted.activeMinutes * MINUTE_MS]
@@ -85,7 +85,7 @@ async def preview(call: Call[SessionsPreview]) -> Any:
         except NotFound:
             status = "missing"
         previews.append({"key": key, "status": status, "items": items})
-    return {"ts": time.time_ns() // 1_000_000, "previews": previews}
+    return {"ts": now_ms(), "previews": previews}
 
 
 async def reset(call: Call[SessionKey]) -> Any:

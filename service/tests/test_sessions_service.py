@@ -455,3 +455,55 @@ def test_a_directory_in_the_place_of_a_session_keeps_the_service_from_nothing(ch
         assert said(gateway) == [("user", "hello"), ("assistant", "You said: hello")]
         with pytest.raises(Refused, match="Is a directory"):
             send(gateway, "hello", "b", session="folder")
+
+
+def test_what_an_answer_is_asked_with_outlasts_a_kill(chatting: Starter, provider: Provider) -> None:
+    provider.hold()
+    service = chatting()
+    with connected(service) as gateway:
+        wanted = {"sessionKey": "main", "message": "hello", "idempotencyKey": "k", "extraSystemPrompt": "Speak Czech."}
+        gateway.send("agent", wanted)
+        provider.held()
+        service.kill()
+    provider.release()
+    again = chatting()
+    assert answered(again, "k")[-1]["content"][0]["text"] == "You said: hello"
+    systems = [one.body["messages"][0]["content"] for one in provider.requests]
+    assert [text.count("Speak Czech.") for text in systems] == [1, 1]
+
+
+def test_the_same_key_right_after_a_restart_is_answered_once(chatting: Starter, provider: Provider) -> None:
+    provider.hold()
+    service = chatting()
+    with connected(service) as gateway:
+        for number in range(6):
+            send(gateway, f"message {number}", f"k{number}", f"s{number}")
+        provider.held()
+        service.kill()
+    provider.release()
+    again = chatting()
+    with connected(again) as gateway:
+        for number in range(6):
+            send(gateway, f"message {number}", f"k{number}", f"s{number}")
+    for number in range(6):
+        roles = [one["role"] for one in answered(again, f"k{number}", f"s{number}")]
+        assert roles == ["user", "assistant"]
+        kinds = [json.loads(line)["type"] for line in file_of(again, f"s{number}").read_bytes().splitlines()]
+        assert kinds.count("end") == 1, kinds
+
+
+def test_an_answer_that_a_snapshot_has_cut_ends_where_it_is_loaded(chatting: Starter, provider: Provider) -> None:
+    service = chatting()
+    provider.hold()
+    with connected(service) as gateway:
+        send(gateway, "hello", "k")
+        provider.held()
+        snapshot = service.call("GET", "/v1/snapshot").content
+        assert service.call("PUT", "/v1/snapshot", snapshot).json["sessions"] == 1
+        assert [one.get("stopReason") for one in history(gateway)] == [None, "aborted"]
+    provider.release()
+    service.stop()
+    before = len(provider.requests)
+    with connected(chatting()) as gateway:
+        assert gateway.say("and now?", key="n")[-1]["state"] == "final"
+    assert len(provider.requests) == before + 1, "what the snapshot had cut is not gone on with"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random
 import signal
 import sys
@@ -197,7 +198,8 @@ class Service:
         )
         followers = Followers()
         bus.events.subscribe(followers.handle)
-        bus.events.subscribe(RunEvents(pool).handle)
+        run_events = RunEvents(pool)
+        bus.events.subscribe(run_events.handle)
         context = Context(
             settings=settings,
             tier=tier,
@@ -220,7 +222,7 @@ class Service:
             logbook=logbook,
         )
         listener = Listener(settings.listen, settings.gateway, connections)
-        cls._open_accounts(context, listener)
+        cls._open_accounts(context, listener, run_events)
         return cls(context, Supervision.from_environment(store), listener)
 
     @staticmethod
@@ -252,7 +254,7 @@ class Service:
         return Agent(sessions=sessions, provider=provider, answering=answering, bus=bus)
 
     @staticmethod
-    def _open_accounts(context: Context, listener: Listener) -> None:
+    def _open_accounts(context: Context, listener: Listener, run_events: RunEvents) -> None:
         ledger, embedder = context.ledger, context.embedder
         ledger.open("sqlite", apsw.memory_used, lambda: apsw.release_memory(ledger.limits["sqlite"]))
         ledger.open(
@@ -260,7 +262,7 @@ class Service:
             lambda: context.in_flight.used + context.pool.used + listener.open_connections * CONNECTION_BYTES,
         )
         ledger.open("sessions", lambda: context.sessions.used + context.agent.used, context.sessions.trim)
-        ledger.open("bus", lambda: context.bus.used)
+        ledger.open("bus", lambda: context.bus.used + run_events.used)
         ledger.open("ingest", lambda: context.store.writer.waiting_bytes)
         if context.tier.semantic:
             ledger.open("model", lambda: embedder.model_bytes)
@@ -322,7 +324,9 @@ class Service:
 
 def run(settings: Settings) -> int:
     """Run the service until SIGTERM or SIGINT; return the exit status."""
+    os.umask(0o077)  # what is remembered and said is its owner's alone, also where no unit says so
     logbook = Logbook()
+    logbook.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     handlers = (logging.StreamHandler(sys.stderr), logbook)
     logging.basicConfig(
         handlers=handlers, level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s"

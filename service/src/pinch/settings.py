@@ -6,6 +6,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
+from urllib.parse import urlsplit
 
 from attrs import Attribute, field, fields, frozen, has
 
@@ -102,7 +103,9 @@ class ProviderSettings:
     retries: int = _setting(
         3, "Further attempts when it cannot be reached, is busy or fails before it says a word.", least=0
     )
-    max_answer_kb: int = _setting(64, "Text of one answer, KiB; what is longer is cut.", least=1)
+    max_answer_kb: int = _setting(
+        64, "Text of one answer, KiB; a longer one ends as an error, and what was said so far is kept.", least=1
+    )
 
 
 @frozen
@@ -110,9 +113,9 @@ class AgentSettings:
     """The agent that speaks in sessions."""
 
     instructions: str = _setting(
-        "You are a helpful assistant with a lasting memory.", "What the model is told before everything else."
+        "You are a helpful assistant with a lasting memory.", "What the model is told first in every session."
     )
-    context_tokens: int = _setting(6000, "Estimated tokens of a conversation that the model is shown.", least=256)
+    context_tokens: int = _setting(6000, "Estimated tokens of a session that the model is shown.", least=256)
     recall_tokens: int = _setting(1000, "Of these, tokens for memories that fit the question; 0 recalls none.", least=0)
     remember_space: str = _setting("default", "Space that the agent's own memories go to.")
     tool_rounds: int = _setting(6, "How often the model may call tools before it has to answer.", least=0)
@@ -229,13 +232,23 @@ def _agreeing(settings: Settings) -> Settings:
     provider = settings.provider
     if bool(provider.base_url) != bool(provider.model):
         raise SettingsError("provider.base_url and provider.model belong together: set both or none")
-    if provider.base_url and not provider.base_url.startswith(("http://", "https://")):
-        raise SettingsError(f"provider.base_url is {provider.base_url!r}; expected an address with http:// or https://")
-    if "@" in provider.base_url or "?" in provider.base_url:
-        raise SettingsError(
-            "provider.base_url holds a name, a password or a query; a key belongs into provider.key_file"
-        )
+    if provider.base_url:
+        _check_url(provider.base_url)
+    if not agents.remember_space.isprintable() or not agents.remember_space:
+        raise SettingsError(f"agents.remember_space is {agents.remember_space!r}; expected the name of a space")
     return settings
+
+
+def _check_url(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        reachable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+    except ValueError:
+        reachable = False
+    if not reachable:
+        raise SettingsError(f"provider.base_url is {url!r}; expected an address such as http://127.0.0.1:11434/v1")
+    if parts.username is not None or parts.query or parts.fragment:
+        raise SettingsError("provider.base_url holds a name, a password or a query; a key stands in provider.key_file")
 
 
 def _overlay(raw: dict[str, Any], variable: str, text: str) -> None:

@@ -231,6 +231,13 @@ def test_sessions_are_listed_changed_and_begun_anew(talk: Talk) -> None:
         terminal.type("y\r")
         terminal.see("begins anew")
         terminal.see(f"{talk.session}> ")
+        terminal.say(f"/delete chat-{fresh}")
+        terminal.see("[y/N] ")
+        terminal.type("y\r")
+        terminal.see(f"chat-{fresh} is removed")
+        terminal.see(f"{talk.session}> ")
+        terminal.say("/sessions")
+        assert fresh not in terminal.see(f"{talk.session}> ")
     assert talk.history() == []
 
 

@@ -16,7 +16,7 @@ from pinch.agents.provider import Provider
 from pinch.agents.session import check_key
 from pinch.agents.sessions import Sessions
 from pinch.clock import now_ms
-from pinch.errors import Conflict, NotFound, PinchError
+from pinch.errors import NotFound, PinchError
 
 log = logging.getLogger(__name__)
 
@@ -91,6 +91,7 @@ class Agent:
         *,
         instructions: str = "",
         options: Mapping[str, Any] = {},
+        attended: bool = False,
     ) -> Accepted:
         """Accept a message: when this returns it is on disk and will be answered.
 
@@ -100,6 +101,7 @@ class Agent:
             run: a name that the sender chose; a run of that name is begun once.
             instructions: what the model is told for this answer, after the agent's own.
             options: further parameters for the provider.
+            attended: whether the sender waits for the answer and for nothing else: without it, it is not gone on with.
 
         Raises:
             NoProvider: nobody can answer; nothing was stored.
@@ -117,11 +119,12 @@ class Agent:
         if accepting is not None:  # whoever asks the same meanwhile hears nothing better than the first one
             accepted = await asyncio.shield(accepting)
             return accepted._replace(status="in_flight") if accepted.status == "started" else accepted
-        self._accepting[name] = accepting = asyncio.create_task(self._accept(prompt), name="pinch-accept")
+        accepting = asyncio.create_task(self._accept(prompt, attended=attended), name="pinch-accept")
+        self._accepting[name] = accepting
         accepting.add_done_callback(lambda _: self._accepting.pop(name))
         return await asyncio.shield(accepting)
 
-    async def _accept(self, prompt: Prompt) -> Accepted:
+    async def _accept(self, prompt: Prompt, *, attended: bool) -> Accepted:
         session = prompt.lane
         name = (session, prompt.run)
         if name in self._waiting or (name in self._runs and not self._runs[name].told):
@@ -132,7 +135,7 @@ class Agent:
                 async with self.sessions.hold(session, create=True) as held:
                     ended = held.ended(prompt.run)
                     if ended is None:
-                        await self.sessions.append(held, Entry("user", prompt.run, now_ms(), prompt.text))
+                        await self.sessions.append(held, _first(prompt, attended=attended))
             except BaseException:
                 del self._waiting[name]
                 raise
@@ -186,32 +189,53 @@ class Agent:
 
     async def _resume(self, key: str) -> None:
         async with self.sessions.hold(key) as held:
-            entries = list(held.entries)
             runs = held.open_runs()
         for name in runs:
             if (key, name) in self._waiting or (key, name) in self._runs:
                 continue  # whoever sent it has sent it again meanwhile
-            text = next(entry.text for entry in entries if entry.run == name and entry.kind == "user")
-            prompt = Prompt(key, name, text, session=key)
-            last = [entry for entry in entries if entry.run == name][-1]
-            if last.kind == "assistant" and not last.more.get("calls"):  # the power went between it and its end
-                await self._note(key, Entry("end", name, last.at, "", {"state": "final", "stop": "stop"}))
-                continue
-            times = sum(entry.run == name and entry.kind == "resumed" for entry in entries)
+            self._waiting[key, name] = Prompt(key, name, session=key)
+            prompt = None
+            try:
+                prompt = await self._reopened(key, name)
+            finally:
+                if prompt is None:
+                    del self._waiting[key, name]
+            if prompt is not None:
+                self._waiting[key, name] = prompt
+                await self.bus.prompts.put(prompt)
+
+    async def _reopened(self, key: str, name: str) -> Prompt | None:
+        """Return the prompt of a run that a stop has cut, or None where it is not gone on with: then it has an end."""
+        async with self.sessions.hold(key) as held:
+            entries = [entry for entry in held.entries if entry.run == name]
+            if held.ended(name) is not False:
+                return None
+            if entries[-1].kind == "assistant" and not entries[-1].more.get("calls"):
+                # The power went between the answer and its end.
+                await self.sessions.append(held, _end(name, "final", "stop"))
+                return None
+            first = next(entry for entry in entries if entry.kind == "user")
+            if first.more.get("attended"):  # whoever waited for it is gone
+                await self.sessions.append(held, _end(name, "aborted", "aborted"))
+                return None
+            times = sum(entry.kind == "resumed" for entry in entries)
             if times >= RESUMES or not self.provider.configured:
                 stops = f"the service stopped {times + 1} times during it"
                 reason = "there is no provider" if times < RESUMES else stops
-                error = Conflict(f"the answer was given up: {reason}", hint="send the message again")
-                await self._finish(Run(prompt), "error", error=error)
-                continue
-            await self._note(key, Entry("resumed", name, now_ms()))
-            log.info("session %s: going on with a run that a stop has cut", key)
-            self._waiting[key, name] = prompt
-            await self.bus.prompts.put(prompt)
+                await self.sessions.append(held, _end(name, "error", error=f"the answer was given up: {reason}"))
+                return None
+            await self.sessions.append(held, Entry("resumed", name, now_ms()))
+        log.info("session %s: going on with a run that a stop has cut", key)
+        instructions, options = first.more.get("instructions", ""), first.more.get("options", {})
+        return Prompt(key, name, first.text, options=options, instructions=instructions, session=key)
 
-    async def _note(self, key: str, entry: Entry) -> None:
-        async with self.sessions.hold(key) as held:
-            await self.sessions.append(held, entry)
+    async def close_unfinished(self) -> None:
+        """End the runs that nobody works on, as aborted: they came from elsewhere."""
+        for key in self.sessions.unfinished():
+            async with self.sessions.hold(key) as held:
+                ends = [_end(name, "aborted", "aborted") for name in held.open_runs()]
+                if ends:
+                    await self.sessions.append(held, *ends)
 
     async def _answer(self, prompt: Prompt) -> None:
         """Answer one prompt to its end; the bus calls it."""
@@ -260,10 +284,7 @@ class Agent:
         run.ending = True
         prompt, text, at = run.prompt, "".join(run.text), now_ms()
         if prompt.session is not None:
-            more: dict[str, Any] = {"state": state, "stop": stop}
-            if error is not None:
-                more["error"] = error.message
-            entries = [Entry("end", prompt.run, at, "", more)]
+            entries = [_end(prompt.run, state, stop, error.message if error is not None else "")]
             if text:
                 entries.insert(0, Entry("assistant", prompt.run, at, text))
             try:
@@ -286,3 +307,14 @@ class Agent:
             await self.sessions.compact(session)
         except PinchError as error:
             log.warning("session %s is not compacted yet: %s", session, error.message)
+
+
+def _first(prompt: Prompt, *, attended: bool) -> Entry:
+    """Return the entry of a message, with what a run needs that is gone on with after a stop."""
+    more = {"instructions": prompt.instructions, "options": dict(prompt.options), "attended": attended}
+    return Entry("user", prompt.run, now_ms(), prompt.text, {name: value for name, value in more.items() if value})
+
+
+def _end(run: str, state: str, stop: str = "", error: str = "") -> Entry:
+    more = {"state": state, "stop": stop, **({"error": error} if error else {})}
+    return Entry("end", run, now_ms(), "", more)

@@ -56,6 +56,7 @@ def told(what: Any, status: int | None, key: str) -> ProviderError:
         hint = "set [provider] base_url to where it leads"
     else:
         text = f"the provider answered {status}: {said}" if status else f"the provider failed: {said}"
+        hint = "look at [provider] base_url, up to and with /v1, and model" if status == 404 else ""
     return ProviderError(text, kind, hint=hint, retry_after_s=again)
 
 

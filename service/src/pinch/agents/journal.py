@@ -272,6 +272,12 @@ def _sound(kind: str, more: Mapping[str, Any]) -> bool:
             isinstance(call, dict) and all(isinstance(call.get(part), str) for part in ("id", "name", "arguments"))
             for call in calls
         )
+    if kind == "user":
+        return (
+            isinstance(more.get("instructions", ""), str)
+            and isinstance(more.get("options", {}), dict)
+            and isinstance(more.get("attended", False), bool)
+        )
     needed = {"tool": ("call", "name"), "end": ("state",)}.get(kind, ())
     possible = {"end": ("stop", "error")}.get(kind, ())
     return all(isinstance(more.get(part), str) for part in needed) and all(

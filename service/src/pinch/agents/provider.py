@@ -185,6 +185,8 @@ class Provider:
             raise ProviderError(
                 f"the provider was silent for {self.settings.silence_s} s", "timeout", retry_after_s=0
             ) from None
+        except aiohttp.ClientPayloadError:
+            raise ProviderError("the provider's answer broke off in the middle", retry_after_s=0) from None
         except aiohttp.ClientSSLError as error:
             reason = shown(str(error), key)
             raise ProviderError(f"the provider's certificate is not accepted: {reason}") from None

@@ -157,9 +157,9 @@ class Sessions:
             Conflict: the session has outgrown its limit and could not be compacted, or cannot be written.
         """
         key, overgrown = session.head.key, OVERGROWN * self.file_limit
-        if session.file_bytes > overgrown and entries[0].kind == "user":
+        if session.weight > overgrown and entries[0].kind == "user":
             await self._shorten(session)
-            if session.file_bytes > overgrown:
+            if session.weight > overgrown:
                 raise Conflict(
                     f"session {key} has {session.file_bytes} bytes and could not be compacted",
                     param="sessionKey",
@@ -281,7 +281,7 @@ class Sessions:
             raise Conflict(
                 f"there are {len(self._summaries)} sessions, as many as there may be",
                 param="sessionKey",
-                hint="delete some, or raise [agents] max_sessions",
+                hint="delete some, by `/delete` in `pinch chat` or on the page, or raise [agents] max_sessions",
             )
         head = Head(key, str(uuid.uuid4()), now_ms())
         self._making += 1

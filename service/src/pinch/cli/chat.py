@@ -29,6 +29,7 @@ HELP = """\
 /new          go to a new session
 /history [N]  show the last messages again
 /reset        forget what was said in this session
+/delete [KEY] remove this session, or another
 /quit         leave; so does Ctrl-D
 Ctrl-C aborts an answer. A message that begins with / is written with two of them."""
 
@@ -128,6 +129,7 @@ class _Talk:
             "new": self._new,
             "history": self._history,
             "reset": self._reset,
+            "delete": self._delete,
             "quit": self._quit,
         }
 
@@ -217,6 +219,16 @@ class _Talk:
         if sure.strip().lower() in {"y", "yes"}:
             self._ask("sessions.reset", {"key": self._session})
             self._output.note(f"{self._session} begins anew")
+        return True
+
+    def _delete(self, key: str) -> bool:
+        gone = key or self._session
+        if self._prompt.line(f"remove {one_line(gone)} and what was said in it? [y/N] ").strip().lower() in {
+            "y",
+            "yes",
+        }:
+            self._ask("sessions.delete", {"key": gone})
+            self._output.note(f"{gone} is removed")
         return True
 
     def _show(self, count: int) -> None:

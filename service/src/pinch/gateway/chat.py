@@ -38,7 +38,7 @@ FORWARDED = (
     "stop",
 )  # fmt: skip
 """Parameters that go to the provider as they are."""
-IGNORED = ("metadata", "store")
+IGNORED = ("metadata", "store", "prompt_cache_key", "safety_identifier", "parallel_tool_calls")
 IGNORED_OF_MESSAGES = ("refusal", "annotations", "audio")
 """Fields that clients send and nobody reads: what they hold is not kept while the answer is made."""
 
@@ -143,7 +143,7 @@ async def _begin(body: ChatBody, context: Context, lane: str, run: str) -> None:
     said = "\n\n".join(text for role, text in told[last + 1 :] if role == "user") or asked[-1]
     system = "\n\n".join(text for role, text in told if role in {"system", "developer"})
     check_text(said, "messages")
-    await context.agent.submit(lane, said, run, instructions=system, options=options)
+    await context.agent.submit(lane, said, run, instructions=system, options=options, attended=True)
 
 
 async def _whole(request: web.Request, body: ChatBody, follower: Follower, run: str) -> web.Response:

@@ -91,6 +91,8 @@ def refuse(status: int, message: str, path: str) -> web.Response:
 def _respond(found: Answer, error: errors.PinchError, path: str) -> web.Response:
     body: dict[str, str | None] = {"type": found.type, "message": error.message, "param": error.param}
     if path.startswith(OPENAI_PATHS):
+        # Its clients show the message alone.
+        body["message"] = f"{error.message}; {error.hint}" if error.hint else error.message
         body["code"] = found.type
         body["type"] = "invalid_request_error" if found.status < 500 else "server_error"
     else:

@@ -136,6 +136,7 @@ async def load_snapshot(request: web.Request) -> web.Response:
                     await context.store.swap(path)
                     if count is not None:
                         await context.sessions.replace(sessions)
+                        await context.agent.close_unfinished()
                     await context.store.recover()
                 finally:
                     await context.indexer.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from pinch.agents.errors import ProviderError
@@ -28,6 +29,11 @@ class RunEvents:
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
         self._told: dict[tuple[str, str], _Told] = {}
+
+    @property
+    def used(self) -> int:
+        """Bytes of the texts so far."""
+        return sum(sys.getsizeof(piece) for told in self._told.values() for piece in told.text)
 
     async def handle(self, event: Event) -> None:
         """Send an event; the bus calls it. A run without a session is its caller's alone."""

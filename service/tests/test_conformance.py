@@ -51,7 +51,7 @@ async def echo(request: web.Request) -> web.StreamResponse:
 async def test_every_case_of_the_suite_passes() -> None:
     app = web.Application()
     app.router.add_get("/", echo)
-    listener = Listener("127.0.0.1:0", GatewaySettings(), limit=16)
+    listener = Listener("127.0.0.1:0", GatewaySettings(), limit=16, in_flight=InFlight(2**30))
     await listener.start(app)
     try:
         results = await run_fuzzingclient(f"ws://{listener.address}/", exclude_cases=NO_PART_OF_IT, concurrency=4)

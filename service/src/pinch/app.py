@@ -221,7 +221,7 @@ class Service:
             pool=pool,
             logbook=logbook,
         )
-        listener = Listener(settings.listen, settings.gateway, connections)
+        listener = Listener(settings.listen, settings.gateway, connections, context.in_flight)
         cls._open_accounts(context, listener, run_events)
         return cls(context, Supervision.from_environment(store), listener)
 

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import os
+import socket
 import ssl
+from asyncio import sslproto
+from contextlib import suppress
 
 from aiohttp import web
 
-from pinch.gateway.connection import Connection
+from pinch.budget import allocator
+from pinch.gateway.connection import READ_BYTES, Connection
+from pinch.gateway.reading import InFlight
 from pinch.settings import GatewaySettings
 
 KEEPALIVE_S = 75.0
@@ -16,6 +22,11 @@ KEEPALIVE_S = 75.0
 LINGER_S = 5.0
 """Seconds in which the rest of a refused body is read and dropped, so that the client sees the answer."""
 BACKLOG = 64
+GREETINGS = 16
+"""Handshakes of TLS at once; they show no token, and each takes some 64 KiB."""
+ACCEPT_AGAIN_S = 0.1
+KERNEL_BYTES = 64 * 1024
+"""What the kernel is asked to hold of a connection each way; it counts as the service's memory."""
 
 
 class ListenError(ValueError):
@@ -45,7 +56,7 @@ def _is_loopback(host: str) -> bool:
 class Listener:
     """One socket and the connections it took."""
 
-    def __init__(self, listen: str, gateway: GatewaySettings, limit: int) -> None:
+    def __init__(self, listen: str, gateway: GatewaySettings, limit: int, in_flight: InFlight) -> None:
         self.listen = listen
         self.gateway = gateway
         self.limit = limit
@@ -53,6 +64,11 @@ class Listener:
         self.address = ""
         self._runner: web.AppRunner | None = None
         self._server: asyncio.Server | None = None
+        self.in_flight = in_flight
+        self._failed = 0
+        self._accepting: list[asyncio.Task[None]] = []
+        self._greeting: dict[socket.socket, asyncio.Task[None]] = {}
+        """Clients in the handshake of TLS, the oldest first."""
 
     @property
     def open_connections(self) -> int:
@@ -82,15 +98,65 @@ class Listener:
         await self._runner.setup()
         loop = asyncio.get_running_loop()
         try:
-            self._server = await loop.create_server(self._protocol, host, port, ssl=context, backlog=BACKLOG)
+            self._server = await loop.create_server(
+                self._protocol, host, port, backlog=BACKLOG, start_serving=context is None
+            )
         except OSError as error:
             await self._runner.cleanup()
             raise ListenError(f"cannot listen on {self.listen}: {error.strerror or error}") from None
+        for one in self._server.sockets:  # what is taken here has them too; untold, the kernel holds megabytes of each
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BYTES)
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, KERNEL_BYTES)
+        if context is not None:
+            self._accepting = [
+                asyncio.create_task(self._accept(one, context), name="pinch-accept-tls") for one in self._listening()
+            ]
         name = self._server.sockets[0].getsockname()
         self.address = f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
 
+    def _listening(self) -> list[socket.socket]:
+        """Return the listening sockets as such."""
+        assert self._server is not None
+        sockets = [socket.socket(fileno=os.dup(one.fileno())) for one in self._server.sockets]
+        for one in sockets:
+            one.setblocking(False)
+            one.listen(BACKLOG)
+        return sockets
+
+    async def _accept(self, listening: socket.socket, context: ssl.SSLContext) -> None:
+        """Take connections over TLS: a handshake takes memory before there is a connection that is counted."""
+        loop = asyncio.get_running_loop()
+        with listening:
+            while True:
+                try:
+                    client, _ = await loop.sock_accept(listening)
+                except OSError:  # no descriptor is free, or the client has gone
+                    await asyncio.sleep(ACCEPT_AGAIN_S)
+                    continue
+                if len(self._greeting) >= GREETINGS:  # the oldest makes room
+                    oldest = next(iter(self._greeting))
+                    del self._greeting[oldest]
+                    with suppress(OSError):
+                        oldest.shutdown(socket.SHUT_RDWR)
+                self._greeting[client] = asyncio.create_task(self._greet(client, context), name="pinch-tls")
+
+    async def _greet(self, client: socket.socket, context: ssl.SSLContext) -> None:
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                self._protocol, client, ssl=context, ssl_handshake_timeout=self.gateway.handshake_timeout_s
+            )
+        except (OSError, TimeoutError):
+            client.close()
+            self._failed += 1
+            if self._failed % GREETINGS == 0:  # what is left of each is cycles of some 30 KiB
+                asyncio.get_running_loop().call_soon(allocator.give_back)
+        finally:
+            self._greeting.pop(client, None)
+
     async def stop(self, within_s: float) -> None:
         """Take no more connections, let running requests end within `within_s` seconds."""
+        for task in (*self._accepting, *self._greeting.values()):
+            task.cancel()
         if self._server is not None:
             self._server.close()
         if self._runner is not None:
@@ -106,6 +172,7 @@ class Listener:
             self._runner.server,
             self.limit,
             self.gateway.handshake_timeout_s,
+            self.in_flight,
             loop=asyncio.get_running_loop(),
             access_log=None,
             keepalive_timeout=KEEPALIVE_S,
@@ -116,6 +183,7 @@ class Listener:
     def _tls(self) -> ssl.SSLContext | None:
         if not self.gateway.tls_certificate:
             return None
+        sslproto.SSLProtocol.max_size = READ_BYTES  # its buffer, made and filled before the handshake
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         try:
             context.load_cert_chain(self.gateway.tls_certificate, self.gateway.tls_key or None)

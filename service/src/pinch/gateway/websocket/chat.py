@@ -24,13 +24,14 @@ async def send(call: Call[ChatSend]) -> Any:
 
 async def agent(call: Call[AgentTurn]) -> Any:
     """Accept a message, say so, and return the answer when it is there."""
-    params = call.params
-    key = check_key(params.sessionKey)
-    with call.context.followers.follow(key, params.idempotencyKey) as follower:
-        accepted = await _accept(call, key, params.extraSystemPrompt)
+    key = check_key(call.params.sessionKey)
+    with call.context.followers.follow(key, call.params.idempotencyKey) as follower:
+        accepted = await _accept(call, key, call.params.extraSystemPrompt)
         if accepted.status == "ok":
             return {"runId": accepted.run, "status": "ok", "summary": "completed"}
-        await call.respond({"runId": accepted.run, "status": "accepted", "acceptedAt": now_ms()})
+        respond = call.respond
+        del call  # who waits keeps nothing of what was asked: it is booked no longer
+        await respond({"runId": accepted.run, "status": "accepted", "acceptedAt": now_ms()})
         while not isinstance(event := await follower.next(), Finished):
             pass
     if event.error is not None:

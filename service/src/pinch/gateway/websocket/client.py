@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import sys
 import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -106,9 +107,10 @@ class Client:
                     self.socket.close(UNSUPPORTED, "binary frames are not read here")
                     return
                 self.active_at = asyncio.get_running_loop().time()
+                await self._take(text)
+                del text  # not kept while the next one is waited for
                 while len(self._tasks) >= AT_ONCE and self.socket.open:
                     await asyncio.wait(self._tasks, timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
-                await self._take(text)
         finally:
             for task in (*self._tasks, *self._waits):
                 task.cancel()
@@ -230,7 +232,7 @@ class Client:
             await self._send(frames.refusal(error.id, error))
             return
         self._ids.append(hash(request.id))
-        task = asyncio.create_task(self._serve(request, len(text)), name="pinch-request")
+        task = asyncio.create_task(self._serve(request, sys.getsizeof(text)), name="pinch-request")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -240,6 +242,7 @@ class Client:
             if len(self._waits) >= WAITS:
                 raise Busy(f"{WAITS} requests of this client wait for answers", hint="wait for one of them")
             await self._send(frames.response(request.id, payload))
+            request.params.clear()  # what is booked no longer must not stay
             held.close()
             task = asyncio.current_task()
             assert task is not None

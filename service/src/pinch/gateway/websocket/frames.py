@@ -21,7 +21,7 @@ class Request(NamedTuple):
 
     id: str
     method: str
-    params: Mapping[str, Any]
+    params: dict[str, Any]
 
 
 class BadFrame(Invalid):

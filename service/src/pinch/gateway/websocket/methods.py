@@ -60,5 +60,5 @@ async def serve(client: Client, request: Request, respond: Respond) -> Any:
     if request.method not in METHODS:
         raise NotFound(f"there is no method {request.method[:60]!r}", param="method", hint="hello-ok lists them")
     kind, method = METHODS[request.method]
-    params: Any = structure(dict(request.params), kind)
-    return await method(Call(params, client.context, client, client.pool, respond))
+    # Not kept here in a name: a method that waits lets its parameters go.
+    return await method(Call(structure(dict(request.params), kind), client.context, client, client.pool, respond))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from contextlib import suppress
 
 from aiohttp import WSMsgType, web
@@ -12,8 +11,6 @@ from pinch.gateway.connection import Connection
 from pinch.gateway.inbox import Inbox
 from pinch.gateway.reading import InFlight
 
-SEND_BUFFER_BYTES = 64 * 1024
-"""What the kernel is asked to hold of a connection; it takes twice that, and megabytes where it is not asked."""
 CLOSE_S = 2.0
 """Seconds that a client has to answer a close, and to take what was sent before it."""
 UNSENDABLE = frozenset({1004, 1005, 1006, 1015})
@@ -54,11 +51,6 @@ class Socket:
         Raises:
             web.HTTPBadRequest: it is no proper upgrade.
         """
-        transport = self._request.transport
-        if transport is not None:
-            raw = transport.get_extra_info("socket")
-            with suppress(OSError, AttributeError):
-                raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         self._connection.inbox = self._inbox
         await self._ws.prepare(self._request)
         return self._ws

@@ -6,7 +6,7 @@ import tracemalloc
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pinch.memory.chunking import LINE_LIMIT, Chunk, Chunker, estimate_tokens
 
@@ -40,7 +40,11 @@ def test_a_chunk_is_its_lines_word_for_word(text: str, sizes: tuple[int, int]) -
         assert chunk.text.strip()
 
 
+WITH_A_BLANK_LINE_IN_WHAT_IS_SHARED = "\n".join(["", "kettle " * 10, "", "kettle " * 11, "kettle " * 11])
+
+
 @given(DOCUMENTS, SIZES)
+@example(WITH_A_BLANK_LINE_IN_WHAT_IS_SHARED, (32, 11))
 def test_no_line_is_lost_and_chunks_go_forward(text: str, sizes: tuple[int, int]) -> None:
     chunks = cut(text, *sizes)
     covered = {number for chunk in chunks for number in range(chunk.line_first, chunk.line_last + 1)}

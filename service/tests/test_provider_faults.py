@@ -566,7 +566,7 @@ def test_a_dead_provider_that_comes_to_life(alone: Callable[..., Service]) -> No
             error_of(say(gateway, "hello", "main"), Fault("cannot be reached"))
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:99999/v1", "http://" + "a" * 70 + "/v1", "http://a..b/v1"])
+@pytest.mark.parametrize("url", ["http://" + "a" * 70 + "/v1", "http://a..b/v1"])
 def test_an_address_that_is_none_is_told(alone: Callable[..., Service], url: str) -> None:
     with connected(alone(url)) as gateway:
         error_of(say(gateway, "hello", "main"), Fault("base_url"))

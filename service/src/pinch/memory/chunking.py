@@ -71,6 +71,8 @@ class Chunker:
         self._size = 0
         self._fresh = False
         """Whether `_lines` holds a line that no chunk has yet."""
+        self._known = 0
+        """Lines at the beginning of `_lines` that the last chunk has already."""
         self._number = 1
         self._within_line = False
         """Whether the next piece goes on with a line that was too long to be one."""
@@ -112,7 +114,7 @@ class Chunker:
         self._within_line = not ended
         if starts_section and self._fresh and self._size * SECTION_SHARE >= self.tokens:
             yield from self._emit(len(self._lines))
-            self._lines, self._size = [], 0
+            self._lines, self._size, self._known = [], 0, 0
         while self._fresh and self._size + line.tokens > self.tokens:
             yield from self._emit(self._cut())
         self._lines.append(line)
@@ -133,7 +135,7 @@ class Chunker:
     def _cut(self) -> int:
         """Return how many lines the chunk takes: up to a blank line outside code, if one is in its last half."""
         seen = 0
-        for count in range(len(self._lines), 0, -1):
+        for count in range(len(self._lines), self._known, -1):
             line = self._lines[count - 1]
             if seen * 2 > self._size:
                 break
@@ -153,5 +155,6 @@ class Chunker:
             keep -= 1
             size += self._lines[keep].tokens
         self._fresh = count < len(self._lines)
+        self._known = count - keep
         self._lines = self._lines[keep:]
         self._size = sum(line.tokens for line in self._lines)

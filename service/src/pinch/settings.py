@@ -29,7 +29,7 @@ def _setting(default: Any, doc: str, *, least: int | None = None, choices: tuple
     return field(metadata={"doc": doc, "least": least, "choices": choices}, **factory)
 
 
-@frozen
+@frozen(repr=False)
 class MemorySettings:
     """The store."""
 
@@ -44,7 +44,7 @@ class MemorySettings:
     chunk_overlap: int = _setting(80, "Tokens that neighbouring chunks share.", least=0)
 
 
-@frozen
+@frozen(repr=False)
 class EmbeddingSettings:
     """The embedding model."""
 
@@ -53,7 +53,7 @@ class EmbeddingSettings:
     query_cache_kb: int = _setting(0, "Cache of query vectors, KiB; 0 takes the tier's.", least=0)
 
 
-@frozen
+@frozen(repr=False)
 class SyncSettings:
     """Folders that the service keeps in step with the store."""
 
@@ -62,7 +62,7 @@ class SyncSettings:
     space: str = _setting("default", "Space that synced documents go to.")
 
 
-@frozen
+@frozen(repr=False)
 class GatewaySettings:
     """The HTTP side."""
 
@@ -89,7 +89,7 @@ class GatewaySettings:
     tls_key: str = _setting("", "PEM private key of that certificate.")
 
 
-@frozen
+@frozen(repr=False)
 class ProviderSettings:
     """Who answers: any endpoint that speaks OpenAI's chat completions."""
 
@@ -108,7 +108,7 @@ class ProviderSettings:
     )
 
 
-@frozen
+@frozen(repr=False)
 class AgentSettings:
     """The agent that speaks in sessions."""
 
@@ -126,7 +126,7 @@ class AgentSettings:
     )
 
 
-@frozen
+@frozen(repr=False)
 class Settings:
     """Everything an operator can set. Sections are nested classes."""
 

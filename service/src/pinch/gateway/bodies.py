@@ -93,7 +93,7 @@ def _milliseconds(value: str | None) -> int | None:
         ) from None
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class MemoryBody:
     """One memory of `POST /v1/memories`."""
 
@@ -120,7 +120,7 @@ class MemoryBody:
         )
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class BatchBody:
     """Many memories of `POST /v1/memories`."""
 
@@ -144,7 +144,7 @@ class BatchBody:
         return checked
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class PatchBody:
     """Fields of `PATCH /v1/memories/{id}`; null clears source or thread."""
 
@@ -175,7 +175,7 @@ def checked_change(raw: Mapping[str, Any]) -> Change:
     )
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class RecallBody:
     """Body of `POST /v1/recall`."""
 

@@ -65,8 +65,8 @@ test-all: test ## that, the whole load on every tier, and the power cuts
 # Where there is no such package, as on Ubuntu, the tests of the page are skipped and say so.
 browser: $(READY)
 	@test -e /usr/bin/chromium || { echo "Root installs the browser that tests the page: chromium"; \
-	    $(ROOT) apt-get update -q && $(ROOT) env DEBIAN_FRONTEND=noninteractive \
-        apt-get install -q -y --no-install-recommends chromium || true; }
+	    $(ROOT) apt-get update -q && { apt-cache show chromium >/dev/null 2>&1 || exit 0; } && \
+	    $(ROOT) env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends chromium; }
 
 # The user makes the cache folder, so that what root makes in it can be given to its owner.
 image-base: $(READY) ## build the base image of the emulated boards, unless it is cached

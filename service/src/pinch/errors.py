@@ -45,3 +45,8 @@ class StoreDamaged(PinchError):
 
 class StoreUnusable(PinchError):
     """The store cannot be opened at all: locked by another service, newer than this release, unreadable."""
+
+
+def internal_fault() -> PinchError:
+    """Return what is told of a fault of our own; the log has the cause."""
+    return PinchError("something went wrong in the service", hint="look at its log: journalctl -u pinch")

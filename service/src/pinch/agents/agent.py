@@ -16,7 +16,7 @@ from pinch.agents.provider import Provider
 from pinch.agents.session import check_key
 from pinch.agents.sessions import Sessions
 from pinch.clock import now_ms
-from pinch.errors import NotFound, PinchError
+from pinch.errors import NotFound, PinchError, internal_fault
 
 log = logging.getLogger(__name__)
 
@@ -266,7 +266,7 @@ class Agent:
             await self._finish(run, "error", error=error)
         except Exception:
             log.exception("run in %s failed", run.prompt.session or "no session")
-            fault = PinchError("something went wrong in the service", hint="look at its log: journalctl -u pinch")
+            fault = internal_fault()
             await self._finish(run, "error", error=fault)
         else:
             await self._finish(run, "final", stop=ended.stop, usage=ended.usage)

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from pinch.durable import to_disk
 from pinch.errors import Conflict, StorageFull
 from pinch.memory.rows import rfc3339
 
@@ -323,20 +324,11 @@ def _replace(path: Path, data: bytes) -> Stamp:
             os.fsync(file.fileno())
             stamp = _stamp(os.fstat(file.fileno()))
         partial.rename(path)
-        sync_folder(path.parent)
+        to_disk(path.parent)
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise _explained(error) from None
     return stamp
-
-
-def sync_folder(folder: Path) -> None:
-    """Put what was made, renamed or removed in `folder` on disk."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _explained(error: OSError) -> StorageFull | Conflict:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import apsw
 
-from pinch.agents.journal import sync_folder
 from pinch.agents.session import KEY
 from pinch.agents.sessions import SUFFIX
+from pinch.durable import to_disk
 from pinch.errors import Invalid, StorageFull
 from pinch.memory.database import translate
 
@@ -65,7 +65,7 @@ def unpack(snapshot: Path, folder: Path) -> int | None:
                 file.flush()
                 os.fsync(file.fileno())
             count += 1
-        sync_folder(folder)
+        to_disk(folder)
         connection.execute("DROP TABLE sessions")
     except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)

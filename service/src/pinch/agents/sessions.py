@@ -19,6 +19,7 @@ from pinch.agents import journal
 from pinch.agents.journal import Changed, Contents, Entry, Head
 from pinch.agents.session import KEY, SUMMARY_TYPES, Session, Summary, check_key, split
 from pinch.clock import now_ms
+from pinch.durable import to_disk
 from pinch.errors import Conflict, NotFound
 
 log = logging.getLogger(__name__)
@@ -214,7 +215,7 @@ class Sessions:
         shutil.rmtree(kept, ignore_errors=True)
         self.folder.rename(kept)
         incoming.rename(self.folder)
-        journal.sync_folder(self.folder.parent)
+        to_disk(self.folder.parent)
 
     async def compact(self, key: str) -> None:
         """Shorten a session that has passed its limit: whole runs go, oldest first, to the archive.
@@ -366,4 +367,4 @@ class Sessions:
 def _remove(path: Path) -> None:
     path.unlink(missing_ok=True)
     path.with_suffix(".unread").unlink(missing_ok=True)
-    journal.sync_folder(path.parent)
+    to_disk(path.parent)

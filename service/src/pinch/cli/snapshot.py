@@ -11,6 +11,7 @@ from pinch.cli.context import Context
 from pinch.cli.errors import CommandError, Exit
 from pinch.cli.files import FileBody, FileError
 from pinch.cli.text import size
+from pinch.durable import to_disk
 
 _MAGIC = b"SQLite format 3\x00"
 _PATIENCE_S = 900.0
@@ -66,7 +67,7 @@ def _save(file: Path, context: Context, *, force: bool) -> int:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
-    _sync_folder(file.parent)
+    to_disk(file.parent)
     if context.as_json:
         context.output.document({"file": str(file), "bytes": written})
     else:
@@ -86,14 +87,6 @@ def _link(partial: Path, file: Path) -> None:
         partial.rename(file)
     else:
         partial.unlink()
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _load(file: Path, context: Context) -> int:

@@ -76,7 +76,7 @@ def found_answer(error: errors.PinchError) -> Answer:
 
 def internal(path: str) -> web.Response:
     """Return the response to a fault of our own; the log has the cause."""
-    error = errors.PinchError("something went wrong in the service", hint="look at its log: journalctl -u pinch")
+    error = errors.internal_fault()
     return _respond(INTERNAL, error, path)
 
 

@@ -23,7 +23,7 @@ LINGER_S = 5.0
 """Seconds in which the rest of a refused body is read and dropped, so that the client sees the answer."""
 BACKLOG = 64
 GREETINGS = 16
-"""Handshakes of TLS at once; they show no token, and each takes some 64 KiB."""
+"""Handshakes of TLS at once: they show no token, and each has buffers of its own."""
 ACCEPT_AGAIN_S = 0.1
 KERNEL_BYTES = 64 * 1024
 """What the kernel is asked to hold of a connection each way; it counts as the service's memory."""
@@ -104,7 +104,7 @@ class Listener:
         except OSError as error:
             await self._runner.cleanup()
             raise ListenError(f"cannot listen on {self.listen}: {error.strerror or error}") from None
-        for one in self._server.sockets:  # what is taken here has them too; untold, the kernel holds megabytes of each
+        for one in self._server.sockets:  # what is taken here has them too; untold, the kernel lets them grow
             one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BYTES)
             one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, KERNEL_BYTES)
         if context is not None:
@@ -148,7 +148,7 @@ class Listener:
         except (OSError, TimeoutError):
             client.close()
             self._failed += 1
-            if self._failed % GREETINGS == 0:  # what is left of each is cycles of some 30 KiB
+            if self._failed % GREETINGS == 0:  # what is left of each is cycles
                 asyncio.get_running_loop().call_soon(allocator.give_back)
         finally:
             self._greeting.pop(client, None)

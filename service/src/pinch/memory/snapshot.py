@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import apsw
 
+from pinch.durable import to_disk
 from pinch.errors import Invalid, StorageFull
 from pinch.memory.database import APPLICATION_ID, SCHEMA_VERSION, create, damage_marker, translate
 
@@ -143,19 +144,11 @@ def take_place(incoming: Path, store: Path) -> Path:
         raise StorageFull("the store's log cannot be folded into it; nothing was changed", hint="free some space")
     kept = store.with_name(store.name + ".replaced")
     kept.unlink(missing_ok=True)
-    _to_disk(incoming)
+    to_disk(incoming)
     if store.exists():
         os.link(store, kept)
     incoming.replace(store)
     # It tells of the file that was replaced; left behind, the next start would set the good one aside.
     damage_marker(store).unlink(missing_ok=True)
-    _to_disk(store.parent)
+    to_disk(store.parent)
     return kept
-
-
-def _to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

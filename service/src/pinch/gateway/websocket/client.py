@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pinch import __version__
 from pinch.clock import now_ms
-from pinch.errors import Busy, Invalid, PinchError
+from pinch.errors import Busy, Invalid, PinchError, internal_fault
 from pinch.gateway.context import Context
 from pinch.gateway.reading import PARSED_FACTOR
 from pinch.gateway.tokens import digest_of
@@ -259,7 +259,7 @@ class Client:
             await self._send(frames.refusal(request.id, error))
         except Exception:
             log.exception("%s failed", request.method)
-            fault = PinchError("something went wrong in the service", hint="look at its log: journalctl -u pinch")
+            fault = internal_fault()
             await self._send(frames.refusal(request.id, fault))
 
     def end(self, code: int = NORMAL, reason: str = "") -> None:

@@ -1,6 +1,6 @@
 """Parameters of the methods. Where OpenClaw's clients send more than is used here, it is named and ignored.
 
-They are named tuples: a dozen attrs classes take three times their memory. And their types are types, not texts that a
+They are named tuples, which take less memory than a dozen attrs classes. And their types are types, not texts that a
 named tuple compiles one by one at each start.
 """
 

@@ -31,7 +31,7 @@ class Socket:
         self, request: web.Request, in_flight: InFlight, *, limit: int, first_limit: int, untaken_limit: int
     ) -> None:
         """Take the connection of `request`; until `trust` a message may have `first_limit` bytes, then `limit`."""
-        # Compression would cost each connection seven times the memory. The writer never waits by itself: who sends
+        # Compression would keep a window for each connection. The writer never waits by itself: who sends
         # looks at `untaken` first.
         self._ws = web.WebSocketResponse(
             compress=False, autoping=False, autoclose=False, timeout=CLOSE_S, max_msg_size=limit, writer_limit=2**40

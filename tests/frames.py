@@ -310,13 +310,20 @@ class Gateway:
             if event["event"] == until or (callable(until) and until(event)):
                 return
 
-    def run(self, run_id: str) -> list[dict[str, Any]]:
-        """Wait until a run has ended and return the payloads of its `chat` events, the end last."""
-        return [
-            event["payload"]
-            for event in self.events(until=lambda event: _ends(event, run_id))
-            if event["event"] == "chat" and event["payload"]["runId"] == run_id
-        ]
+    def run(self, run_id: str, session: str | None = None) -> list[dict[str, Any]]:
+        """Wait until a run has ended and return the payloads of its `chat` events, the end last.
+
+        Runs of two sessions may have one name: `session` tells them apart.
+        """
+
+        def of_run(event: dict[str, Any]) -> bool:
+            payload = event["payload"]
+            return event["event"] == "chat" and payload["runId"] == run_id and session in {None, payload["sessionKey"]}
+
+        def ends(event: dict[str, Any]) -> bool:
+            return of_run(event) and event["payload"]["state"] in {"final", "aborted", "error"}
+
+        return [event["payload"] for event in self.events(until=ends) if of_run(event)]
 
     def say(self, message: str, session: str = "main", key: str | None = None) -> list[dict[str, Any]]:
         """Send a message and wait for the end of its run."""
@@ -365,9 +372,3 @@ class Gateway:
         else:
             assert message["type"] == "event", message
             self._events.append(message)
-
-
-def _ends(event: dict[str, Any], run_id: str) -> bool:
-    payload = event["payload"]
-    ended = {"final", "aborted", "error"}
-    return bool(event["event"] == "chat" and payload["runId"] == run_id and payload["state"] in ended)

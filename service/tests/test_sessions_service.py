@@ -158,7 +158,7 @@ def test_the_same_key_starts_nothing_twice(chatting: Starter, provider: Provider
         assert send(other, "hello", "a", session="other")["status"] == "started", "another session's is another"
         provider.held(2)
         provider.release()
-        gateway.run("a")
+        gateway.run("a", session="main")
         assert send(other, "hello", "a") == {"runId": "a", "status": "ok"}
         assert said(gateway) == [("user", "hello"), ("assistant", "You said: hello")]
     for end in (service.stop, service.kill):

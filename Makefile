@@ -78,7 +78,7 @@ image-base: $(READY) ## build the base image of the emulated boards, unless it i
 lint: $(READY) ## ruff, mypy strict, ansible-lint production, yamllint
 	ruff check .
 	ruff format --check .
-	mypy service roles/pinch roles/readme.py roles/models/pipeline/pinch_models image/pinch_image tests
+	mypy service roles/pinch roles/preflight/planning roles/readme.py roles/models/pipeline/pinch_models image/pinch_image tests
 	MYPYPATH=roles/models/pipeline:roles/models/pipeline/tests mypy roles/models/pipeline/tests
 	mypy image/tests
 	yamllint --strict .

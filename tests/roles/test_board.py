@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pinch_plan.swap import swap_in_use
 
 from tests.roles.sources import load
 
 board = load("preflight/library/preflight_board.py")
-planner = load("preflight/filter_plugins/preflight_plan.py")
 
 HEADER = "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n"
 
@@ -49,7 +49,7 @@ def tree(root: Path, **files: str) -> Path:
     ],
 )
 def test_swap_is_judged_by_what_is_in_use(tmp_path: Path, files: dict[str, str], in_use: list[str]) -> None:
-    assert planner.swap_in_use(board.swap(tree(tmp_path, **files))) == in_use
+    assert swap_in_use(board.swap(tree(tmp_path, **files))) == in_use
 
 
 def test_the_limit_of_zram_is_read_from_the_kernels_statistics(tmp_path: Path) -> None:

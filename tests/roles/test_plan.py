@@ -6,11 +6,9 @@ import tomllib
 from typing import Any
 
 import pytest
-
-from tests.roles.sources import load
-
-planner = load("preflight/filter_plugins/preflight_plan.py")
-variables = load("preflight/filter_plugins/preflight_variables.py")
+from pinch_plan.plan import plan_board
+from pinch_plan.toml import to_toml
+from pinch_plan.variables import unknown_variables
 
 MIB = 1024 * 1024
 NOW = 1_790_000_000
@@ -70,7 +68,7 @@ def wishes(**changes: Any) -> dict[str, Any]:
     [(ZERO_2_W, "minimal", 512, "minimal"), (PI_1GB, "light", 1024, "semantic"), (PI_4GB, "full", 4096, "semantic")],
 )
 def test_every_board_fits_its_own_tier(memory: int, tier: str, nominal: int, flavour: str) -> None:
-    plan = planner.plan_board(a_board(memory), wishes())
+    plan = plan_board(a_board(memory), wishes())
     assert plan["problems"] == []
     assert (plan["tier"], plan["nominal_mb"], plan["flavour"]) == (tier, nominal, flavour)
     assert sum(plan["budget_mb"].values()) + plan["left_mb"] == plan["memory_mb"]
@@ -131,17 +129,17 @@ def test_every_board_fits_its_own_tier(memory: int, tier: str, nominal: int, fla
     ],
 )
 def test_what_cannot_work_is_refused_with_a_sentence(board: dict[str, Any], wish: dict[str, Any], said: str) -> None:
-    problems = planner.plan_board(board, wishes(**wish))["problems"]
+    problems = plan_board(board, wishes(**wish))["problems"]
     assert any(said in problem for problem in problems), problems
 
 
 def test_a_tier_that_does_not_fit_is_stepped_down_where_that_is_allowed() -> None:
-    plan = planner.plan_board(a_board(ZERO_2_W), wishes(tier="full", on_misfit="step_down"))
+    plan = plan_board(a_board(ZERO_2_W), wishes(tier="full", on_misfit="step_down"))
     assert (plan["problems"], plan["tier"]) == ([], "minimal")
 
 
 def test_swap_that_is_already_as_wanted_is_settled() -> None:
-    first = planner.plan_board(a_board(ZERO_2_W), wishes())["swap"]
+    first = plan_board(a_board(ZERO_2_W), wishes())["swap"]
     live = {
         "path": "/dev/zram0",
         "kind": "zram",
@@ -149,26 +147,26 @@ def test_swap_that_is_already_as_wanted_is_settled() -> None:
         "limit_bytes": first["limit_mb"] * MIB,
     }
     assert not first["settled"]
-    assert planner.plan_board(a_board(ZERO_2_W, swap=swapping(live)), wishes())["swap"]["settled"]
+    assert plan_board(a_board(ZERO_2_W, swap=swapping(live)), wishes())["swap"]["settled"]
     unlimited = swapping({**live, "limit_bytes": 0})
-    assert not planner.plan_board(a_board(ZERO_2_W, swap=unlimited), wishes())["swap"]["settled"]
+    assert not plan_board(a_board(ZERO_2_W, swap=unlimited), wishes())["swap"]["settled"]
 
 
 def test_without_swap_the_service_gets_none() -> None:
-    plan = planner.plan_board(a_board(), wishes(swap={"mechanism": "none"}))
+    plan = plan_board(a_board(), wishes(swap={"mechanism": "none"}))
     assert plan["limits"]["swap_max_mb"] == 0
     assert plan["budget_mb"]["zram"] == 0
     assert plan["swap"]["settled"]
 
 
 def test_a_lower_hard_limit_lowers_the_soft_one() -> None:
-    plan = planner.plan_board(a_board(), wishes(limits={"high": 0, "max": 60, "swap": 0}))
+    plan = plan_board(a_board(), wishes(limits={"high": 0, "max": 60, "swap": 0}))
     assert plan["limits"] == {"high_mb": 60, "max_mb": 60, "swap_max_mb": 64}
 
 
 def test_an_unknown_variable_is_named_with_the_nearest_known_one() -> None:
     names = ["swap_mecanism", "swap_size_mb", "pinch_tier", "preflight_plan", "ansible_user", "swapfile"]
-    said = variables.unknown_variables(names, ["swap", "pinch", "preflight"], ["preflight_plan"])
+    said = unknown_variables(names, ["swap", "pinch", "preflight"], ["preflight_plan"])
     assert said == ["variable swap_mecanism is not known; did you mean swap_mechanism?"]
 
 
@@ -182,4 +180,4 @@ def test_settings_survive_the_way_through_toml() -> None:
         },
         "log_level": "debug",
     }
-    assert tomllib.loads(planner.to_toml(settings)) == settings
+    assert tomllib.loads(to_toml(settings)) == settings

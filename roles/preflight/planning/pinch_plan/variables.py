@@ -1,4 +1,4 @@
-"""Variables: which the roles declare, and which of a host's nobody knows. Runs on the controller."""
+"""Variables: which the roles declare, and which of a host's nobody knows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-ROLES = Path(__file__).resolve().parents[2]
+ROLES = Path(__file__).resolve().parents[3]
 
 
 def unknown_variables(names: Iterable[str], roles: Iterable[str], known: Iterable[str] = ()) -> list[str]:
@@ -38,11 +38,3 @@ def declared_options(role: str) -> dict[str, Any]:
         return {}
     options: dict[str, Any] = yaml.safe_load(path.read_text("utf-8"))["argument_specs"]["main"]["options"]
     return options
-
-
-class FilterModule:
-    """Ansible's way to find the filters."""
-
-    def filters(self) -> dict[str, Any]:
-        """Return the filters by name."""
-        return {"preflight_unknown": unknown_variables, "preflight_options": declared_options}

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.appliance import Board
-from tests.interruption.playbook import Moment, Playbook
+from tests.playbook import Moment, Playbook
 from tests.report import Figures
 
 KILLS = int(os.environ.get("PINCH_KILLS", "3"))

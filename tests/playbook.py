@@ -52,10 +52,10 @@ class Playbook(NamedTuple):
     name: str
     inventory: str
 
-    def run(self, variables: dict[str, Any] | None = None, kill: Moment | None = None) -> Ended:
-        """Run it to its end, or until `kill`, when it gets no chance to tidy up."""
+    def run(self, variables: dict[str, Any] | None = None, kill: Moment | None = None, *, check: bool = False) -> Ended:
+        """Run it to its end, or until `kill`, when it gets no chance to tidy up; with `check` in check mode."""
         command = ["ansible-playbook", "-i", self.inventory, str(REPOSITORY / "ansible" / self.name)]
-        command += ["-e", json.dumps(variables or {})]
+        command += ["-e", json.dumps(variables or {}), *(["--check"] if check else [])]
         environment = {**os.environ, "ANSIBLE_CONFIG": str(REPOSITORY / "ansible/ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}
         with subprocess.Popen(
             command,

@@ -1,0 +1,69 @@
+"""`python -m tests.benchmarks.provision [BOARD]`: how long `site.yml` takes onto a fresh emulated board.
+
+What the controller builds and downloads once is there already; the board boots before the clock starts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import tempfile
+import time
+
+from tests.benchmarks.machine import machine
+from tests.cache import REPOSITORY
+from tests.playbook import Ended, Playbook
+
+EMULATOR = REPOSITORY / "image" / "emulator"
+INVENTORY = REPOSITORY / "ansible" / "inventory" / "emulated"
+MOST_S = 360
+BOARD = {"ansible_become": True, "memory_cgroup_reboot_ok": True}
+
+
+def main() -> int:
+    """Print the wall time of a first and of a second run; return 1 where the first is over the bound."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("board", nargs="?", default="zero2w")
+    board = parser.parse_args().board
+    print(f"machine: {machine()}")
+    site = Playbook("site.yml", str(INVENTORY))
+    with tempfile.TemporaryDirectory(prefix="pinch-") as folder:
+        os.environ["EMULATOR_STATE"] = folder
+        booted = emulator("up", board, folder)
+        try:
+            warm(site)
+            first, seconds = timed(site)
+            again, more = timed(site)
+        finally:
+            emulator("down", board, folder)
+    print(f"board: {board}, {booted}")
+    print(f"site.yml onto the fresh board: {seconds:.0f} s, {len(first.tasks)} tasks (expected under {MOST_S} s)")
+    print(f"again, {sum(again.changed.values())} changed: {more:.0f} s, {len(again.tasks)} tasks")
+    return int(seconds >= MOST_S)
+
+
+def warm(site: Playbook) -> None:
+    """Let the controller build what it would build in a run: check mode changes no board."""
+    ended = site.run(BOARD, check=True)
+    if ended.status:
+        raise SystemExit(ended.printed)
+
+
+def timed(site: Playbook) -> tuple[Ended, float]:
+    """Return how a run ended and the seconds it took; a failed one ends the benchmark."""
+    begun = time.monotonic()
+    ended = site.run(BOARD)
+    if ended.status:
+        raise SystemExit(ended.printed)
+    return ended, time.monotonic() - begun
+
+
+def emulator(verb: str, board: str, state: str) -> str:
+    """Have the emulator do something and return what it says."""
+    command = [str(EMULATOR), verb, board, "--state", state]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

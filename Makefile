@@ -51,7 +51,7 @@ verify: $(READY) ## prove the budget of the boards of INVENTORY; the report land
 	pytest tests/board tests/budget --hosts='ansible://pinch' --ansible-inventory=$(INVENTORY)
 
 test: $(READY) browser image-base lint ## what CI runs: every suite but the long scenarios
-	pytest service/tests tests/roles tests/faults tests/provider tests/openclaw
+	pytest service/tests tests/roles tests/matrix tests/faults tests/provider tests/openclaw
 	pytest roles/models/pipeline/tests
 	pytest image/tests -m "not emulated"
 	molecule test -s default

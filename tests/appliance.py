@@ -19,7 +19,7 @@ from typing import Any
 from attrs import frozen
 from pinch.cli.address import Address, address
 from pinch.settings import Settings
-from pinch.tiers import MEBIBYTE, Tier, load_tiers
+from pinch.tiers import MEBIBYTE, Tier, TierTable, load_tiers
 from testinfra.host import Host
 
 from tests.client import Client, RefusedError
@@ -151,10 +151,15 @@ class Board:
         return next(line.split()[1] for line in lines if line.strip() and not line.startswith("#"))
 
     @cached_property
+    def tiers(self) -> TierTable:
+        """The table of tiers that the service shares with Ansible."""
+        return load_tiers()
+
+    @cached_property
     def tier(self) -> Tier:
-        """The tier that the service runs in, from the table it shares with Ansible."""
+        """The tier that the service runs in."""
         with self.service() as client:
-            return load_tiers().named(client.call("GET", "/v1/budget")["tier"])
+            return self.tiers.named(client.call("GET", "/v1/budget")["tier"])
 
     @cached_property
     def model(self) -> str:

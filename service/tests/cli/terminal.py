@@ -31,7 +31,8 @@ class Terminal:
         self._ours, theirs = pty.openpty()
         termios.tcsetwinsize(theirs, _SHAPE)
         self._process = subprocess.Popen(
-            ["setsid", "--ctty", *command],
+            # As a terminal hands it over, even where the tests run in the background, whose Ctrl-C is ignored.
+            ["env", "--default-signal=INT", "setsid", "--ctty", *command],
             env={**environ, "TERM": "xterm", "NO_COLOR": ""},
             stdin=theirs,
             stdout=theirs,

@@ -6,9 +6,13 @@ import importlib.util
 from pathlib import Path
 from types import ModuleType
 
+import ansible.module_utils
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 ROLES = REPOSITORY / "roles"
 ROLE_NAMES = sorted(path.parents[1].name for path in ROLES.glob("*/meta/argument_specs.yml"))
+# Where Ansible puts what roles share among their modules before it sends one to a board.
+ansible.module_utils.__path__.extend(str(path) for path in ROLES.glob("*/module_utils"))
 
 
 def load(path: str) -> ModuleType:

@@ -288,7 +288,7 @@ def test_a_value_that_does_not_stay_is_refused_and_the_others_go_back(tmp_path: 
 
 
 def test_a_file_that_is_read_later_and_says_otherwise_is_named(tmp_path: Path) -> None:
-    """Whoever followed the host memory report has these lines in sysctl.conf, which bookworm reads as 99-sysctl.conf."""
+    """Whoever followed the host memory report has these lines in sysctl.conf: bookworm reads it as 99-sysctl.conf."""
     root = a_board(tmp_path)
     (root / "etc/sysctl.d").mkdir(parents=True)
     (root / "etc/sysctl.conf").write_text("vm.swappiness=10\n-vm/vfs_cache_pressure = 50\n", "utf-8")

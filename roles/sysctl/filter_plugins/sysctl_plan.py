@@ -87,12 +87,13 @@ def compose(chosen: Iterable[str], own: Mapping[str, Any], folder: Path = SETS) 
         for entry in known[name]:
             _add(entries, entry)
     for name, value in own.items():
-        _add(entries, Entry(_checked_name(name), _checked_value(name, value), "Set for this board.", "sysctl_values"))
+        checked = _checked_value(_checked_name(name), value)
+        _add(entries, Entry(name, checked, "Set for this board.", "sysctl_values of the inventory"))
     return list(entries.values())
 
 
 def sysctl_plan(wishes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `entries` and what is `wanted` by name for a board, or `problem`: the sentence that says why there are none.
+    """Return `entries` and what is `wanted` by name for a board, or as `problem` the sentence that says why not.
 
     Args:
         wishes: `profile`, `sets`, `values` as the variables say; `mechanism` and `areas` of the

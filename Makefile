@@ -51,7 +51,7 @@ verify: $(READY) ## prove the budget of the boards of INVENTORY; the report land
 	pytest tests/board tests/budget --hosts='ansible://pinch' --ansible-inventory=$(INVENTORY)
 
 test: $(READY) browser image-base lint ## what CI runs: every suite but the long scenarios
-	pytest service/tests tests/roles tests/matrix tests/faults tests/provider tests/openclaw
+	pytest service/tests tests/roles tests/matrix tests/profiles tests/faults tests/provider tests/openclaw
 	pytest roles/models/pipeline/tests
 	pytest image/tests -m "not emulated"
 	molecule test -s default
@@ -78,7 +78,8 @@ image-base: $(READY) ## build the base image of the emulated boards, unless it i
 lint: $(READY) ## ruff, mypy strict, ansible-lint production, yamllint
 	ruff check .
 	ruff format --check .
-	mypy service roles/pinch roles/preflight/planning roles/readme.py roles/models/pipeline/pinch_models image/pinch_image tests
+	mypy service roles/pinch roles/preflight/planning roles/common roles/sysctl roles/readahead roles/journald roles/tmp \
+	    roles/readme.py roles/models/pipeline/pinch_models image/pinch_image tests
 	MYPYPATH=roles/models/pipeline:roles/models/pipeline/tests mypy roles/models/pipeline/tests
 	mypy image/tests
 	yamllint --strict .

@@ -230,8 +230,9 @@ class Board:
                 return
 
     def close(self) -> None:
-        """End the tunnel."""
+        """End the tunnel; who asks for the service again, as after a reboot, opens another."""
         self._held.close()
+        self.__dict__.pop("port", None)
 
     def push(self, file: Path) -> str:
         """Copy a file into the scratch folder on the board and return its path there."""

@@ -1,6 +1,8 @@
-"""What the kernel under the service was set to: controllers, pressure, swap, sysctl."""
+"""What the kernel under the service was set to: controllers, pressure, swap, sysctl, read-ahead."""
 
 from __future__ import annotations
+
+import json
 
 import pytest
 from pinch.tiers import MEBIBYTE
@@ -8,6 +10,8 @@ from pinch.tiers import MEBIBYTE
 from tests.appliance import Board
 from tests.report import Figures
 
+SYSCTL = "/etc/sysctl.d/90-pinch.conf"
+RECORD = "/var/lib/pinch-host/sysctl.json"
 SWAPPINESS_OF_ZRAM = 100
 """Below it the kernel prefers dropping file pages, the mapped model among them, to compressing idle memory."""
 
@@ -50,21 +54,58 @@ def test_zram_cannot_eat_the_memory_it_serves(board: Board, figures: Figures) ->
 
 def test_sysctl_is_live_and_not_only_written(board: Board) -> None:
     """Every key of our drop-in has its value in the running kernel."""
-    lines = board.run("cat /etc/sysctl.d/*pinch*.conf").splitlines()
-    wanted = dict(_pair(line) for line in lines if line.strip() and not line.lstrip().startswith(("#", ";")))
-    assert wanted, "there is no drop-in of ours in /etc/sysctl.d"
+    wanted = _written(board)
     live = {key: " ".join(board.run(f"cat /proc/sys/{key.replace('.', '/')}").split()) for key in wanted}
     assert live == wanted
+
+
+def test_every_kernel_value_can_be_taken_back(board: Board) -> None:
+    """What each value was before is on the board, and nothing is kept that is not set."""
+    printed = board.attempt(f"cat {RECORD}").stdout
+    kept = json.loads(printed) if printed else {}
+    assert set(kept) == {f"/proc/sys/{key.replace('.', '/')}" for key in _written(board)}
 
 
 def test_kernel_swaps_early_where_swap_is_memory(board: Board, figures: Figures) -> None:
     swappiness = int(board.run("cat /proc/sys/vm/swappiness"))
     figures.add("vm.swappiness", swappiness)
-    chosen = board.variables.get("sysctl_sets") or "vm.swappiness" in board.variables.get("sysctl_values", {})
-    if board.swap_mechanism == "zram" and not chosen:
+    if board.swap_mechanism == "zram" and not _decided(board, "vm.swappiness"):
         assert swappiness >= SWAPPINESS_OF_ZRAM
+
+
+def test_little_is_read_ahead_of_the_card(board: Board, figures: Figures) -> None:
+    disk = board.run("lsblk --noheadings --nodeps --output PKNAME $(findmnt --noheadings --output SOURCE /)")
+    if not disk.startswith(("mmcblk", "vd")) or board.variables.get("readahead_state", "present") == "absent":
+        pytest.skip(f"the root is on {disk or 'no disk'}, or the inventory leaves it as it is")
+    page_kb = int(board.run("getconf PAGESIZE")) // 1024
+    wanted = int(board.variables.get("readahead_kb", 0)) or int(str(board.tier.host["read_ahead_kb"]))
+    found = int(board.run(f"cat /sys/block/{disk}/queue/read_ahead_kb"))
+    figures.add(f"read ahead of {disk}", found, "KiB", f"= {wanted} KiB in whole pages")
+    assert found == wanted // page_kb * page_kb
+
+
+def _written(board: Board) -> dict[str, str]:
+    """Return the values of our drop-in; a board whose inventory wants some has one."""
+    if board.variables.get("sysctl_state", "present") == "absent":
+        assert board.attempt(f"test -e {SYSCTL}").rc == 1
+        return {}
+    lines = board.run(f"cat {SYSCTL}").splitlines()
+    wanted = dict(_pair(line) for line in lines if line.strip() and not line.startswith("#"))
+    assert wanted or board.variables.get("sysctl_profile") == "keep", f"{SYSCTL} sets nothing"
+    return wanted
+
+
+def _decided(board: Board, name: str) -> bool:
+    """Say whether the inventory chose another set than that of the mechanism, or a value of its own."""
+    said = {key: board.variables.get(f"sysctl_{key}") for key in ("state", "profile", "sets", "values")}
+    return (
+        said["state"] == "absent"
+        or said["profile"] not in {None, "auto"}
+        or bool(said["sets"])
+        or name in (said["values"] or {})
+    )
 
 
 def _pair(line: str) -> tuple[str, str]:
     key, _, value = line.partition("=")
-    return key.strip().lstrip("-"), " ".join(value.split())
+    return key.strip(), " ".join(value.split())

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from pinch.tiers import Tier
 
-from tests.appliance import SCRATCH, Board
+from tests.appliance import Board
+from tests.budget.scenario import corpus_loaded
 from tests.corpus.snapshot import Built, build
 
 
@@ -29,14 +30,5 @@ def corpus(tier: Tier) -> Built:
 def loaded(board: Board, corpus: Built, tier: Tier, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
     """The corpus, loaded into the service; what was in the store before comes back at the end."""
     kept = Path(tmp_path_factory.mktemp("kept")) / "board.snapshot"
-    with board.service(timeout_s=900) as client:
-        with kept.open("wb") as file:
-            client.save_snapshot(file)
-        counted = client.load_snapshot(corpus.snapshot)
-    assert counted["documents"] == corpus.documents
-    assert counted["chunks"] == corpus.chunks
-    assert counted["vectors"] == (corpus.chunks if tier.semantic else 0)
-    yield corpus
-    with board.service(timeout_s=900) as client:
-        client.load_snapshot(kept)
-    board.run(f"rm -rf {SCRATCH}")
+    with corpus_loaded(board, corpus, tier, kept):
+        yield corpus

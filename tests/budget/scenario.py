@@ -13,7 +13,7 @@ from typing import Any
 from attrs import frozen
 from pinch.tiers import MEBIBYTE, Tier
 
-from tests.appliance import TOKENS, UNIT, Board, BoardError
+from tests.appliance import SCRATCH, TOKENS, UNIT, Board, BoardError
 from tests.client import RefusedError
 from tests.corpus.snapshot import Built
 from tests.report import Figures
@@ -40,10 +40,11 @@ STEADY = {"minimal": 32, "light": 60, "full": 65}
 
 @frozen
 class Limits:
-    """What the unit may hold for one run, in bytes; no swap, so that nothing hides there."""
+    """What the unit may hold for one run, in bytes; no swap unless it is asked for, so that nothing hides there."""
 
     high: int
     maximum: int
+    swap: int = 0
 
     def scaled(self, share: float) -> Limits:
         """Return limits of a part of these, in whole pages of any size."""
@@ -150,6 +151,24 @@ class Run:
         figures.add(f"{name}: start to first recall, page cache cold", self.first_recall_s, "s")
 
 
+@contextmanager
+def corpus_loaded(board: Board, corpus: Built, tier: Tier, kept: Path) -> Iterator[None]:
+    """Have the corpus in the service's store; what was there before is in the file `kept` meanwhile, and comes back."""
+    with board.service(timeout_s=900) as client:
+        with kept.open("wb") as file:
+            client.save_snapshot(file)
+        counted = client.load_snapshot(corpus.snapshot)
+    assert counted["documents"] == corpus.documents
+    assert counted["chunks"] == corpus.chunks
+    assert counted["vectors"] == (corpus.chunks if tier.semantic else 0)
+    try:
+        yield
+    finally:
+        with board.service(timeout_s=900) as client:
+            client.load_snapshot(kept)
+        board.run(f"rm -rf {SCRATCH}")
+
+
 def tier_limits(board: Board) -> Limits:
     """Read the unit's limits from the kernel.
 
@@ -213,7 +232,7 @@ def _model_loaded(board: Board) -> bool:
 def _await_limits(board: Board, group: str, limits: Limits) -> None:
     """Wait until the group is there and see that the kernel took the limits of this run."""
     deadline = time.monotonic() + GROUP_S
-    wanted = [limits.high, limits.maximum, 0]
+    wanted = [limits.high, limits.maximum, limits.swap]
     names = " ".join(f"{group}/memory.{name}" for name in ("high", "max", "swap.max"))
     while (found := board.attempt(f"cat {names}")).rc:
         assert time.monotonic() < deadline, f"{group} is not there {GROUP_S:.0f} s after the start of {UNIT}"
@@ -226,7 +245,7 @@ def limited(board: Board, limits: Limits) -> Iterator[None]:
     """Give the unit other limits, and a provider, until the end; they live in /run, so a reboot takes them away too."""
     provider = f"PINCH_PROVIDER_BASE_URL=http://127.0.0.1:{PROVIDER_PORT}/v1 PINCH_PROVIDER_MODEL=echo"
     settings = (
-        f"[Service]\\nMemoryHigh={limits.high}\\nMemoryMax={limits.maximum}\\nMemorySwapMax=0\\n"
+        f"[Service]\\nMemoryHigh={limits.high}\\nMemoryMax={limits.maximum}\\nMemorySwapMax={limits.swap}\\n"
         f"Environment={provider}\\n"
     )
     board.run(f"mkdir -p {Path(DROP_IN).parent} && printf '{settings}' > {DROP_IN} && systemctl daemon-reload")

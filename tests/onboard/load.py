@@ -69,10 +69,11 @@ def read_pressure(path: Path) -> tuple[float, int]:
 
 
 def sample(group: Path) -> dict[str, Any]:
-    """Read what the kernel says about the unit now, in bytes."""
+    """Read what the kernel says about the unit now: bytes, and pages where it counts those."""
     stat = read_numbers(group / "memory.stat")
     average, total = read_pressure(group / "memory.pressure")
     events = read_numbers(group / "memory.events")
+    host = read_numbers(Path("/proc/vmstat"))
     return {
         "anon": stat["anon"],
         "file": stat["file"],
@@ -82,6 +83,12 @@ def sample(group: Path) -> dict[str, Any]:
         "full_avg60": average,
         "full_total_us": total,
         "refaults": stat["workingset_refault_file"],
+        "swap": int((group / "memory.swap.current").read_text("ascii"))
+        if (group / "memory.swap.current").exists()
+        else 0,
+        # Pages of the whole board: older kernels do not count them for a group. What zswap keeps in RAM counts too.
+        "swapped_in": host.get("pswpin", 0) + host.get("zswpin", 0),
+        "swapped_out": host.get("pswpout", 0) + host.get("zswpout", 0),
         "over_high": events["high"],
         "over_max": events["max"],
         "oom_kill": events["oom_kill"],

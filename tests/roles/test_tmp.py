@@ -53,7 +53,8 @@ class Host:
         """Return the options that systemd would mount with."""
         file = self.root / DROPIN
         text = (file if file.exists() else self.root / FRAGMENT).read_text("utf-8")
-        return dict(module.assignments(text, "Mount"))["Options"]
+        found: dict[str, str] = dict(module.assignments(text, "Mount"))
+        return found["Options"]
 
     def measure(self, point: str) -> Any:
         """Return what statvfs would."""

@@ -141,7 +141,7 @@ def main() -> None:
     try:
         answer = settle(Path(module.params["root"]), kb, os.sysconf("SC_PAGE_SIZE"), dry=module.check_mode)
     except KernelValueError as error:
-        module.fail_json(msg=f"{error}; nothing was changed")
+        module.fail_json(msg=f"{error}; nothing was changed, so correct it and run again")
     except OSError as error:
         module.fail_json(msg=f"{error.filename} cannot be written: {error.strerror}; repair the disk and run again")
     module.exit_json(**answer)

@@ -177,7 +177,7 @@ def main() -> None:
     try:
         answer = settle(Path(module.params["root"]), values, text, dry=module.check_mode)
     except KernelValueError as error:
-        module.fail_json(msg=f"{error}; nothing was changed")
+        module.fail_json(msg=f"{error}; nothing was changed, so correct it and run again")
     except OSError as error:
         module.fail_json(msg=f"{error.filename} cannot be written: {error.strerror}; repair the disk and run again")
     module.exit_json(**answer)

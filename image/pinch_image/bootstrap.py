@@ -25,6 +25,8 @@ ESSENTIAL = "?essential"
 # Configured first, as everything else's maintainer scripts lean on them.
 FIRST = (("base-passwd", "base-files"), ("libc6", "perl-base", "mawk", "dpkg"))
 ATTEMPTS = 3
+# What Debian publishes beside a release, and mmdebstrap takes unless it is told otherwise.
+POCKETS = ("updates", "security")
 POLICY = "#!/bin/sh\nexit 101\n"
 
 
@@ -32,6 +34,7 @@ def mmdebstrap(
     definition: Definition, architecture: str, include: str, target: Path, hooks: Sequence[str]
 ) -> list[str]:
     """Return the command that extracts `include` into `target`; the mirror is the machine's own choice."""
+    left_out = [pocket for pocket in POCKETS if pocket not in definition.pockets]
     command = [
         "mmdebstrap",
         "--mode=root",
@@ -43,6 +46,8 @@ def mmdebstrap(
         "--aptopt=Acquire::Retries 5",
         "--aptopt=Acquire::http::Timeout 60",
         "--skip=download/empty,cleanup/apt/cache",
+        f"--setup-hook={_merge_usr(architecture)}",
+        *(f"--setup-hook=sed -i '/ {definition.suite}-{pocket} /d' \"$1\"/etc/apt/sources.list" for pocket in left_out),
         *hooks,
         definition.suite,
         str(target),
@@ -50,6 +55,15 @@ def mmdebstrap(
     if mirror := os.environ.get("PINCH_DEBIAN_MIRROR"):
         command.append(mirror)
     return command
+
+
+def _merge_usr(architecture: str) -> str:
+    """Return the command that makes /bin and its like links into /usr, as packages expect before any of them is there.
+
+    From Debian 13 on a package brings these links, before that whoever makes the tree does.
+    """
+    folders = "bin sbin lib lib64" if architecture == "amd64" else "bin sbin lib"
+    return f'for name in {folders}; do mkdir -p "$1/usr/$name" && ln -s "usr/$name" "$1/$name"; done'
 
 
 def make_toolbox(definition: Definition, toolbox: Toolbox, architecture: str, target: Path, log: Path) -> None:

@@ -19,11 +19,15 @@ from pathlib import Path
 from . import bootstrap, disk, finish, host
 from .chroot import Chroot
 from .definition import Definition, Toolbox, load_definition, load_toolbox
+from .derivation import definition_files
 from .failure import ImageError
 
 HERE = Path(__file__).resolve().parent.parent
 # What decides the content of an image, beside the definition itself.
-BUILDER = ("bootstrap.py", "build.py", "chroot.py", "definition.py", "disk.py", "finish.py")
+BUILDER = (
+    *("architecture.py", "bootstrap.py", "build.py", "chroot.py", "definition.py", "derivation.py", "disk.py"),
+    *("finish.py", "table.py"),
+)
 # Folders of a build while it runs.
 TREE, TOOLBOX = "tree", "toolbox"
 # Tree, archives, disk and toolbox of one build, and some room.
@@ -31,9 +35,9 @@ NEEDED_BYTES = 4 * 2**30
 
 
 def image_key(definition: Path, toolbox: Path) -> str:
-    """Return the content hash of an image: its definition, its toolbox and the code that makes it."""
+    """Return the content hash of an image: its definition's files, its toolbox and the code that makes it."""
     digest = hashlib.sha256()
-    for path in (definition, toolbox, *(Path(__file__).parent / name for name in BUILDER)):
+    for path in (*definition_files(definition), toolbox, *(Path(__file__).parent / name for name in BUILDER)):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
 
@@ -41,6 +45,11 @@ def image_key(definition: Path, toolbox: Path) -> str:
 def image_folder(name: str) -> Path:
     """Return where the image of that name is or will be; its files are there only when it is complete."""
     return host.cache_dir() / "image" / image_key(_definition_file(name), HERE / "toolbox.toml")
+
+
+def archives_folder(name: str) -> Path:
+    """Return where the packages of the last build of that image are kept, so that the next downloads what is new."""
+    return host.cache_dir() / "image" / "archives" / name
 
 
 def ensure_image(name: str, rebuild: bool = False) -> Path:
@@ -51,7 +60,7 @@ def ensure_image(name: str, rebuild: bool = False) -> Path:
     definition, toolbox = load_definition(_definition_file(name)), load_toolbox(HERE / "toolbox.toml")
     host.need_root()
     host.need_tools("mmdebstrap", "apt-get", "dpkg")
-    host.need_arm64()
+    host.need_interpreter(definition.architecture)
     host.need_space(folder.parent, NEEDED_BYTES)
     with _locked(folder.with_suffix(".lock")):
         if (folder / disk.MANIFEST).exists() and not rebuild:
@@ -78,8 +87,8 @@ def _build(definition: Definition, toolbox: Toolbox, key: str, work: Path) -> No
     started = time.monotonic()
     tree, log = work / TREE, work / "build.log"
     native = host.native_architecture()
-    kept = work.parent / "archives"
-    kept.mkdir(exist_ok=True)
+    kept = archives_folder(definition.name)
+    kept.mkdir(parents=True, exist_ok=True)
     chroot = Chroot(tree, work / TOOLBOX, native, log)
     _step("toolbox", lambda: bootstrap.make_toolbox(definition, toolbox, native, chroot.toolbox, log))
     _step("packages", lambda: bootstrap.download_packages(definition, tree, kept, log))
@@ -93,9 +102,10 @@ def _build(definition: Definition, toolbox: Toolbox, key: str, work: Path) -> No
     _step("units", lambda: finish.set_units(chroot, definition, programs))
     _step("deferred", lambda: finish.do_deferred(chroot, toolbox, programs))
     finish.clean(chroot)
-    _step("check", lambda: finish.check(chroot, programs))
+    _step("check", lambda: finish.check(chroot, definition, programs))
     chroot.close_for_native()
     packages = bootstrap.package_versions(tree)
+    _step("firmware", lambda: disk.write_firmware(chroot, definition, key, work))
     _step("disk", lambda: disk.write_disk(chroot, definition, key, work))
     for archive in kept.glob("*.deb"):
         if archive.name not in used:

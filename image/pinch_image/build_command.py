@@ -7,14 +7,14 @@ import sys
 from pathlib import Path
 
 from . import host
-from .build import ensure_image, image_folder
+from .build import archives_folder, ensure_image, image_folder
 from .disk import read_manifest
 from .failure import ImageError
 
 
 def main() -> int:
     """Build an image unless it is in the cache, print its folder and return the exit status."""
-    parser = argparse.ArgumentParser(prog="image/build", description="Build the arm64 image of a Pi (needs root).")
+    parser = argparse.ArgumentParser(prog="image/build", description="Build the image of a Pi's card (needs root).")
     parser.add_argument("image", nargs="?", default="base", help="name of the definition, image/NAME.toml")
     parser.add_argument("--rebuild", action="store_true", help="build again although it is there: newer packages")
     parser.add_argument("--where", action="store_true", help="only print where it is or would be")
@@ -45,5 +45,6 @@ def _build(name: str, rebuild: bool) -> Path:
         return ensure_image(name, rebuild)
     finally:
         # No more than this: beside them another builder may be at work, on a tree whose owners count.
-        made = (folder, folder.with_suffix(".lock"), folder.parent / "archives")
-        host.give_back([folder.parent, *made, *(file for path in made for file in path.glob("*"))])
+        archives = archives_folder(name)
+        made = (folder, folder.with_suffix(".lock"), archives)
+        host.give_back([folder.parent, archives.parent, *made, *(file for path in made for file in path.glob("*"))])

@@ -22,9 +22,9 @@ from .failure import ImageError
 CLONE_NEWNS = 0x00020000
 MS_BIND, MS_REC, MS_PRIVATE = 0x1000, 0x4000, 0x40000
 ELF_MAGIC = b"\x7fELF"
-# Where a program of each Debian architecture looks for its loader and its libraries.
-LOADER_DIR = {"amd64": "usr/lib64", "arm64": "usr/lib"}
-TRIPLET = {"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}
+# The machine whose programs stand in for the image's, and where they look for their loader and their libraries. An Arm
+# machine's own would lie where the image's do; it runs those fast enough.
+STAND_IN, LOADER_DIR, LIBRARY_DIR = "amd64", "usr/lib64", "usr/lib/x86_64-linux-gnu"
 # Where the native libraries stand when /usr/lib must not show them; in the tmpfs that is /run.
 ASIDE = "run/native"
 ENVIRONMENT = {
@@ -59,20 +59,19 @@ class Chroot:
         Raises ImageError with the end of the output if the command fails.
         """
         stand_ins = self._stand_ins(programs, idle)
-        loader, libraries = self._library_folders()
         environment = ENVIRONMENT | ({"LD_LIBRARY_PATH": f"/{ASIDE}"} if aside else {})
 
         def enter() -> None:
             _own_mounts()
             _kernel_file_systems(self.root)
-            if self.native != "arm64":
-                place = self.root / (ASIDE if aside else libraries)
-                place.mkdir(exist_ok=True)
-                _mount(self.toolbox / libraries, place, None, MS_BIND)
+            if self.native == STAND_IN:
+                libraries = ASIDE if aside else LIBRARY_DIR
+                (self.root / libraries).mkdir(exist_ok=True)
+                _mount(self.toolbox / LIBRARY_DIR, self.root / libraries, None, MS_BIND)
                 # The loader lies among the libraries; programs know it by a link elsewhere.
-                _mount(Path("tmpfs"), self.root / loader, "tmpfs", 0)
-                for link in (self.toolbox / loader).iterdir():
-                    (self.root / loader / link.name).symlink_to(f"/{ASIDE if aside else libraries}/{link.name}")
+                _mount(Path("tmpfs"), self.root / LOADER_DIR, "tmpfs", 0)
+                for link in (self.toolbox / LOADER_DIR).iterdir():
+                    (self.root / LOADER_DIR / link.name).symlink_to(f"/{libraries}/{link.name}")
             for source, target in stand_ins:
                 _mount(source, target, None, MS_BIND)
             os.chroot(self.root)
@@ -112,26 +111,23 @@ class Chroot:
 
     def open_for_native(self) -> None:
         """Make the places in the image's tree where the native loader and libraries are bound."""
-        if self.native != "arm64":
-            for folder in self._library_folders():
+        if self.native == STAND_IN:
+            for folder in (LOADER_DIR, LIBRARY_DIR):
                 (self.root / folder).mkdir(parents=True, exist_ok=True)
             link = self.root / "lib64"
             if not link.is_symlink():
-                link.symlink_to("usr/lib64")
+                link.symlink_to(LOADER_DIR)
 
     def close_for_native(self) -> None:
         """Take those places away again; a tree with something left in them is refused."""
-        if self.native != "arm64":
+        if self.native == STAND_IN:
             (self.root / "lib64").unlink()
-            for folder in self._library_folders():
+            for folder in (LOADER_DIR, LIBRARY_DIR):
                 (self.root / folder).rmdir()
-
-    def _library_folders(self) -> tuple[str, str]:
-        return LOADER_DIR[self.native], f"usr/lib/{TRIPLET[self.native]}"
 
     def _stand_ins(self, programs: Iterable[str], idle: Iterable[str]) -> list[tuple[Path, Path]]:
         pairs = []
-        if self.native != "arm64":
+        if self.native == STAND_IN:
             pairs += [(self.toolbox / path[1:], self.root / path[1:]) for path in programs]
         for path in idle:
             # An empty Python module does nothing, and so does `true`; a shell script would start a shell.

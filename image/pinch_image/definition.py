@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .architecture import ARCHITECTURES
+from .derivation import read_definition
 from .failure import ImageError
+from .table import Table, read_toml
 
 PACKAGE_NAME = re.compile(r"[a-z0-9][a-z0-9+.-]+")
+POCKET_NAME = re.compile(r"updates|security")
 ACCOUNT_NAME = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
-ARCHITECTURES = ("arm64",)
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,13 @@ class File:
 
 @dataclass(frozen=True)
 class Definition:
-    """One image; `disk_bytes` is the size of its file system."""
+    """One image; `disk_bytes` is the size of its root file system, `firmware_bytes` of the FAT that a Pi boots from."""
 
     name: str
     suite: str
     architecture: str
     components: tuple[str, ...]
+    pockets: tuple[str, ...]
     hostname: str
     default_target: str
     packages: tuple[str, ...]
@@ -51,6 +53,8 @@ class Definition:
     include: tuple[str, ...]
     disk_label: str
     disk_bytes: int
+    firmware_label: str
+    firmware_bytes: int
     modules: tuple[str, ...]
     enable: tuple[str, ...]
     disable: tuple[str, ...]
@@ -68,57 +72,9 @@ class Toolbox:
     deferred: tuple[str, ...]
 
 
-class Table:
-    """One TOML table whose every key is taken exactly once; what is left over at the end is refused by name."""
-
-    def __init__(self, where: str, values: Mapping[str, Any]) -> None:
-        self.where = where
-        self._left = dict(values)
-        self._known: list[str] = []
-
-    def take(self, key: str, kind: type, default: Any = None) -> Any:
-        """Return the value of `key`; without a default the key must be there. Raises ImageError."""
-        self._known.append(key)
-        if key not in self._left:
-            if default is None:
-                raise ImageError(f"{self.where}: key {key!r} is missing; add it ({kind.__name__} expected).")
-            return default
-        value = self._left.pop(key)
-        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            raise ImageError(f"{self.where}: {key} is {value!r}, expected {kind.__name__}; correct it.")
-        return value
-
-    def names(self, key: str, pattern: re.Pattern[str] | None = None) -> tuple[str, ...]:
-        """Return a list of distinct strings that all match `pattern`. Raises ImageError."""
-        values = self.take(key, list)
-        for value in values:
-            if not isinstance(value, str) or not value or (pattern and not pattern.fullmatch(value)):
-                raise ImageError(f"{self.where}: {key} holds {value!r}, expected a valid name; correct it.")
-        if twice := sorted({value for value in values if values.count(value) > 1}):
-            raise ImageError(f"{self.where}: {key} names {twice[0]} twice; remove one of them.")
-        return tuple(values)
-
-    def end(self) -> None:
-        """Refuse what nobody took. Raises ImageError."""
-        for key in self._left:
-            near = difflib.get_close_matches(key, self._known, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(self._known)}."
-            raise ImageError(f"{self.where}: unknown key {key!r}; {hint}")
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """Return the tables of a TOML file. Raises ImageError if it is missing or no TOML."""
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ImageError(f"{path} does not exist; restore it from the repository.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ImageError(f"{path} is not valid TOML ({error}); correct it.") from None
-
-
 def load_definition(path: Path) -> Definition:
     """Return the image that the file defines. Raises ImageError at the first thing that is wrong."""
-    table = Table(path.name, read_toml(path))
+    table = Table(path.name, read_definition(path))
     if (schema := table.take("schema", int)) != 1:
         raise ImageError(f"{path.name}: schema is {schema}, this builder knows 1; use the builder it was written for.")
     architecture = table.take("architecture", str)
@@ -130,11 +86,15 @@ def load_definition(path: Path) -> Definition:
     size_mb = disk.take("size_mb", int)
     if not 1024 <= size_mb <= 65536:
         raise ImageError(f"{path.name} [disk]: size_mb is {size_mb}, expected 1024 to 65536.")
+    firmware_mb = disk.take("firmware_mb", int)
+    if not 64 <= firmware_mb <= 1024:
+        raise ImageError(f"{path.name} [disk]: firmware_mb is {firmware_mb}, expected 64 to 1024.")
     definition = Definition(
         name=table.take("name", str),
         suite=table.take("suite", str),
         architecture=architecture,
         components=table.names("components"),
+        pockets=table.names("pockets", POCKET_NAME),
         hostname=table.take("hostname", str),
         default_target=table.take("default_target", str),
         packages=table.names("packages", PACKAGE_NAME),
@@ -142,6 +102,8 @@ def load_definition(path: Path) -> Definition:
         include=table.names("include"),
         disk_label=disk.take("label", str),
         disk_bytes=size_mb * 2**20,
+        firmware_label=disk.take("firmware_label", str),
+        firmware_bytes=firmware_mb * 2**20,
         modules=initramfs.names("modules"),
         enable=units.names("enable"),
         disable=units.names("disable"),

@@ -14,9 +14,24 @@ from .definition import Definition
 from .finish import kernel_version
 
 # Names in a finished image's folder.
-DISK, KERNEL, INITRAMFS, MANIFEST = "root.raw", "vmlinuz", "initrd.img", "manifest.json"
+DISK, FIRMWARE, KERNEL, INITRAMFS = "root.raw", "firmware.raw", "vmlinuz", "initrd.img"
+MANIFEST = "manifest.json"
+# Where a Pi has the FAT that it boots from, since Debian 12.
+FIRMWARE_DIR = "boot/firmware"
 # Any fixed namespace: the same image gets the same file system id.
 NAMESPACE = uuid.UUID("7a1f0a4e-6f0f-5c62-9f0b-2f2f6f1e52a7")
+
+
+def write_firmware(chroot: Chroot, definition: Definition, key: str, target: Path) -> None:
+    """Write what a Pi boots from as a FAT disk into the folder `target`; the tree keeps the place it is mounted on."""
+    folder = chroot.root / FIRMWARE_DIR
+    serial = uuid.uuid5(NAMESPACE, key).hex[:8]
+    command = ["mkfs.vfat", "--invariant", "-F", "32", "-n", definition.firmware_label, "-i", serial]
+    chroot.run_in_toolbox([*command, "-C", f"/srv/{FIRMWARE}", str(definition.firmware_bytes >> 10)], target)
+    files = [f"/mnt/{FIRMWARE_DIR}/{path.name}" for path in sorted(folder.iterdir())]
+    chroot.run_in_toolbox(["mcopy", "-s", "-m", "-i", f"/srv/{FIRMWARE}", *files, "::"], target)
+    shutil.rmtree(folder)
+    folder.mkdir()
 
 
 def write_disk(chroot: Chroot, definition: Definition, key: str, target: Path) -> None:
@@ -34,7 +49,7 @@ def write_disk(chroot: Chroot, definition: Definition, key: str, target: Path) -
 def write_manifest(target: Path, definition: Definition, key: str, packages: dict[str, str], seconds: float) -> None:
     """Write what the image is: definition, packages with versions, and size and sha256 of each file."""
     files = {}
-    for name in (DISK, KERNEL, INITRAMFS):
+    for name in (DISK, FIRMWARE, KERNEL, INITRAMFS):
         with (target / name).open("rb") as file:
             files[name] = {
                 "bytes": (target / name).stat().st_size,

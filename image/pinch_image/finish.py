@@ -7,12 +7,11 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from .architecture import ARCHITECTURES
 from .chroot import ELF_MAGIC, Chroot
 from .definition import Definition, Toolbox
 from .failure import ImageError
 
-# e_machine of AArch64, little-endian, from the ELF specification.
-AARCH64 = b"\xb7\x00"
 CERTIFICATES = "etc/ssl/certs/ca-certificates.crt"
 # Modules that are there to be found; a list in initramfs-tools' own file would load every one of them at every boot.
 INITRAMFS_HOOK = """#!/bin/sh
@@ -100,7 +99,7 @@ def clean(chroot: Chroot) -> None:
         (root / folder / ".updated").touch()
 
 
-def check(chroot: Chroot, programs: list[str]) -> None:
+def check(chroot: Chroot, definition: Definition, programs: list[str]) -> None:
     """Refuse a tree or an initramfs with a foreign program, a missing initramfs, or a job that was never done."""
     root = chroot.root
     kernel = kernel_version(root)
@@ -110,10 +109,13 @@ def check(chroot: Chroot, programs: list[str]) -> None:
             raise ImageError(f"The image has no /{needed}, although every step ended well; its build log says more.")
     unpacked = root / "root/initramfs"
     chroot.run(["unmkinitramfs", f"/boot/initrd.img-{kernel}", "/root/initramfs"], programs)
+    own = ARCHITECTURES[definition.architecture].elf
     for path in _elves(root):
         with path.open("rb") as file:
-            if file.read(20)[18:] != AARCH64:
-                raise ImageError(f"/{path.relative_to(root)} is no arm64 program: a stand-in got into the image.")
+            if file.read(20)[18:] != own:
+                raise ImageError(
+                    f"/{path.relative_to(root)} is no {definition.architecture} program: a stand-in got into the image."
+                )
     shutil.rmtree(unpacked)
 
 

@@ -10,12 +10,13 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from .architecture import ARCHITECTURES
 from .failure import ImageError
 
 BINFMT = Path("/proc/sys/fs/binfmt_misc")
-RULES = (Path("/usr/lib/binfmt.d/qemu-aarch64.conf"), Path("/usr/share/qemu/binfmt.d/qemu-aarch64.conf"))
+RULES = (Path("/usr/lib/binfmt.d"), Path("/usr/share/qemu/binfmt.d"))
 INSTALL = "`apt-get install` what image/apt-packages.txt lists"
-ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 def cache_dir() -> Path:
@@ -62,32 +63,38 @@ def need_space(folder: Path, needed_bytes: int) -> None:
 def native_architecture() -> str:
     """Return Debian's name for this machine's processor. Raises ImageError for one we have no tools for."""
     machine = platform.machine()
-    if machine not in ARCHITECTURES:
-        raise ImageError(f"This machine is {machine}; images are built on {' or '.join(ARCHITECTURES)}.")
-    return ARCHITECTURES[machine]
+    if machine not in MACHINES:
+        raise ImageError(f"This machine is {machine}; images are built on {' or '.join(MACHINES)}.")
+    return MACHINES[machine]
 
 
-def need_arm64() -> None:
-    """See that this machine runs arm64 programs, registering qemu's interpreter if need be. Raises ImageError."""
-    if native_architecture() == "arm64" or _registered():
+def need_interpreter(architecture: str) -> None:
+    """See that this machine runs programs of that architecture, registering qemu's interpreter if need be.
+
+    Raises ImageError.
+    """
+    name = ARCHITECTURES[architecture].interpreter
+    if native_architecture() == architecture or _registered(name):
         return
     if not (BINFMT / "register").exists():
         subprocess.run(["mount", "-t", "binfmt_misc", "binfmt_misc", str(BINFMT)], check=False, capture_output=True)
-    rule = next((path for path in RULES if path.exists()), None)
-    if rule and not _registered():
+    rule = next((path for folder in RULES if (path := folder / f"{name}.conf").exists()), None)
+    if rule and not _registered(name):
         try:
             (BINFMT / "register").write_bytes(rule.read_bytes().strip())
         except OSError as error:
             raise ImageError(
-                f"This kernel took no interpreter for arm64 programs ({error.strerror}): load binfmt_misc, or build "
-                "where /proc/sys/fs/binfmt_misc can be written."
+                f"This kernel took no interpreter for {architecture} programs ({error.strerror}): load binfmt_misc, or "
+                "build where /proc/sys/fs/binfmt_misc can be written."
             ) from None
-    if not _registered():
-        raise ImageError(f"This machine cannot run arm64 programs, qemu's user emulation is not set up: {INSTALL}.")
+    if not _registered(name):
+        raise ImageError(
+            f"This machine cannot run {architecture} programs, qemu's user emulation is not set up: {INSTALL}."
+        )
 
 
-def _registered() -> bool:
-    rule = BINFMT / "qemu-aarch64"
+def _registered(name: str) -> bool:
+    rule = BINFMT / name
     # F: the interpreter was opened when it was registered, so it is there inside a chroot too.
     return rule.exists() and "F" in next(
         (line for line in rule.read_text(encoding="ascii").splitlines() if line.startswith("flags:")), ""

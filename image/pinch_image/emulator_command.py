@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from . import host
-from .boards import Board, find_board, load_boards
+from .boards import Board, boards_in, find_board, load_boards
 from .build import HERE, ensure_image
 from .failure import ImageError
 from .instance import Instance
@@ -26,7 +26,11 @@ def main() -> int:
     parent = Path(given.state) if given.state else host.cache_dir() / "emulator"
     try:
         boards = [find_board(BOARDS, given.board)] if given.board else _running(parent)
-        return max((_do(given, Instance(board, parent / board.name), remote) for board in boards), default=0)
+        instances = [Instance(board, parent / board.name) for board in boards]
+        if given.verb == "status" and not given.board:
+            _tell(given.json, [instance.report() for instance in instances])
+            return 0
+        return max((_do(given, instance, remote) for instance in instances), default=0)
     except ImageError as error:
         sys.stderr.write(f"emulator: {error}\n")
         return 1
@@ -42,16 +46,21 @@ def _split(words: list[str]) -> tuple[list[str], list[str]]:
 
 def _running(parent: Path) -> list[Board]:
     """Return the boards that are on, of those whose folders are in `parent`."""
-    return [board for board in load_boards(BOARDS).values() if Instance(board, parent / board.name).report()["running"]]
+    return [board for board in boards_in(BOARDS, parent) if Instance(board, parent / board.name).report()["running"]]
 
 
 def _do(given: argparse.Namespace, instance: Instance, remote: list[str]) -> int:
     match given.verb:
         case "up":
-            host.need_tools("qemu-system-aarch64", "qemu-img", "ssh", "ssh-keygen")
-            image = ensure_image("base")
-            offline = not given.network
-            report = instance.up(image, offline, given.fresh, given.timeout, given.append)
+            host.need_tools("qemu-img", "mtype", "ssh", "ssh-keygen")
+            report = instance.up(
+                given.system,
+                ensure_image,
+                offline=not given.network,
+                fresh=given.fresh,
+                limit_s=given.timeout,
+                append=given.append,
+            )
         case "ssh":
             return subprocess.run(instance.ssh(remote), check=False).returncode
         case "cut":
@@ -62,23 +71,27 @@ def _do(given: argparse.Namespace, instance: Instance, remote: list[str]) -> int
             report = instance.down(given.timeout)
         case _:
             report = instance.report()
-    if given.json:
-        sys.stdout.write(json.dumps(report, indent=2) + "\n")
-    elif report["running"]:
-        sys.stdout.write(f"{report['board']} is on: ssh -p {report['port']} -i {report['key']} pi@{report['host']}\n")
-    else:
-        sys.stdout.write(f"{report['board']} is off\n")
+    _tell(given.json, report)
     return 0
+
+
+def _tell(as_json: bool, said: dict[str, object] | list[dict[str, object]]) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(said, indent=2) + "\n")
+        return
+    for report in said if isinstance(said, list) else [said]:
+        name, place = report["board"], f"-p {report['port']} -i {report['key']} pi@{report['host']}"
+        sys.stdout.write(f"{name} is on: ssh {place}\n" if report["running"] else f"{name} is off\n")
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="image/emulator",
-        description="Emulated Pis: boots the base image as one of the boards in image/boards.toml.",
+        description="Emulated Pis: boots the images of this project as the boards in image/boards.toml.",
         epilog="State is kept in $PINCH_CACHE/emulator/BOARD, or in DIR/BOARD with --state DIR.",
     )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    names = ", ".join(load_boards(BOARDS))
+    names = ", ".join(load_boards(BOARDS)) + ", and more of a kind as zero2w-2"
     for verb, does in {
         "up": "switch on, if it is off, and wait until ssh answers",
         "ssh": "enter, or run the command after --",
@@ -88,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
         "status": "say whether it is on and how it is reached",
     }.items():
         sub = verbs.add_parser(verb, help=does, description=does)
-        if verb == "down":
+        if verb in {"down", "status"}:
             sub.add_argument("board", metavar="BOARD", nargs="?", help=f"{names}; without it every board that is on")
         else:
             sub.add_argument("board", metavar="BOARD", help=names)
@@ -100,6 +113,7 @@ def _parser() -> argparse.ArgumentParser:
             network.add_argument("--offline", action="store_true", help="no network but our ssh (the default)")
             network.add_argument("--network", action="store_true", help="let the board reach what this machine reaches")
             sub.add_argument("--fresh", action="store_true", help="start from a new card")
+            sub.add_argument("--system", metavar="NAME", help="the image of a new card, instead of the board's own")
             sub.add_argument("--append", default="", metavar="ARGS", help="more kernel arguments")
             sub.add_argument("--timeout", type=float, default=BOOT_LIMIT_S, metavar="SECONDS", help="how long to wait")
         if verb == "down":

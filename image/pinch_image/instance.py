@@ -5,42 +5,41 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
-from . import access, disk, qmp
+from . import access, disk, host, qmp
 from .access import Access
 from .boards import Board
+from .card import Card, Origin
 from .failure import ImageError
-from .machine import Wiring, command_line, key_credential
-from .process import Process, spawn
+from .machine import KERNEL_ARGUMENTS, Wiring, command_line, key_credential
+from .process import POLL_S, Process, spawn
+from .supervisor import Boot, Plan
 
+HERE = Path(__file__).resolve().parent.parent
 # Another process may take the free port before QEMU does.
 START_ATTEMPTS = 3
-SETTLE_S = 0.7
+# How long a killed QEMU may take to let go, and a reset one to be started again.
+LET_GO_S = 30.0
+Kept = TypeVar("Kept")
 
 
 @dataclass(frozen=True)
 class Run:
-    """What must be remembered of a board that was switched on, as long as its disk exists."""
+    """What must be remembered of a board that was switched on, as long as its card exists; `pid` is its supervisor."""
 
     pid: int
     started: int
     port: int
     offline: bool
     image: str
-
-
-def _identity(image: Path) -> str | None:
-    try:
-        return str(disk.read_manifest(image)["files"][disk.DISK]["sha256"])
-    except OSError:
-        return None
+    system: str | None = None
 
 
 class Instance:
@@ -50,60 +49,80 @@ class Instance:
         self.board = board
         self.folder = folder.absolute()
         self.serial = self.folder / "serial.log"
-        self._card = self.folder / "card.qcow2"
+        self._card = Card(self.folder, board.name)
         self._qmp = self.folder / "qmp"
         self._record = self.folder / "run.json"
-        self._origin = self.folder / "card.json"
+        self._plan = self.folder / "plan.json"
+        self._boots = self.folder / "boot.json"
+        self._power = self.folder / "power"
         self._log = self.folder / "qemu.log"
 
-    def up(self, image: Path, offline: bool, fresh: bool, limit_s: float, append: str = "") -> dict[str, object]:
+    def up(
+        self,
+        system: str | None,
+        find_image: Callable[[str], Path],
+        *,
+        offline: bool,
+        fresh: bool,
+        limit_s: float,
+        append: str = "",
+    ) -> dict[str, object]:
         """Switch the board on and return how to reach it once ssh lets us in; one that is on is only waited for.
 
-        Raises ImageError; a board that was switched on and did not boot is switched off again.
+        `find_image` returns the image of a system, for a new card; without `system` that is the board's first. Raises
+        ImageError; a board that was switched on and did not boot is switched off again.
         """
+        if system and system not in self.board.systems:
+            raise ImageError(f"{self.board.kind} does not run {system!r}; it runs {', '.join(self.board.systems)}.")
         with self._locked():
             if fresh:
                 self._switch_off()
-                self._card.unlink(missing_ok=True)
+                self._card.remove()
                 self._known_hosts.unlink(missing_ok=True)
+            if system and self._card.there() and (holds := self._card.origin().system) != system:
+                raise ImageError(f"{self.board.name}'s card holds {holds}, not {system}: take a new one, --fresh.")
             if run := self._running():
                 if run.offline != offline:
                     has = "no network" if run.offline else "a network"
                     raise ImageError(f"{self.board.name} runs with {has} already; switch it off first: down.")
                 self._wait(run, limit_s)
                 return self.report()
-            self._insert_card(image)
-            run = self._start(offline, append)
+            if not self._card.there():
+                wanted = system or self.board.systems[0]
+                self._card.make(find_image(wanted), wanted)
+            run = self._start(self._card.origin(), offline, append)
             try:
                 seconds = self._wait(run, limit_s)
             except BaseException:
-                self._process(run).kill()
+                self._kill(run)
                 raise
             return self.report() | {"boot_seconds": round(seconds, 1)}
 
     def cut(self) -> dict[str, object]:
         """Take the power away: neither the board nor QEMU gets to write another byte."""
         with self._locked():
-            self._process(self._needed()).kill()
+            self._kill(self._needed())
             return self.report()
 
     def reset(self) -> dict[str, object]:
-        """Press the reset button; the board boots the same disk again in the same QEMU, and `up` waits for it."""
+        """Press the reset button; the board boots the same card again, and `up` waits for it."""
         with self._locked():
-            self._needed()
+            process, before = self._process(self._needed()), self._boot()
             qmp.execute(self._qmp, "system_reset")
+            limit = time.monotonic() + LET_GO_S
+            while self._boot() == before and process.alive() and time.monotonic() < limit:
+                time.sleep(POLL_S)
             return self.report()
 
     def down(self, limit_s: float) -> dict[str, object]:
         """Shut the board down in order and wait; after `limit_s` seconds it is cut. Off already is fine."""
         with self._locked():
             if run := self._running():
-                process = self._process(run)
                 with suppress(ImageError):
                     qmp.execute(self._qmp, "system_powerdown")
-                if not process.wait(limit_s):
+                if not self._process(run).wait(limit_s):
                     sys.stderr.write(f"emulator: {self.board.name} did not shut down in {limit_s:.0f} s, power cut\n")
-                    process.kill()
+                    self._kill(run)
             self._qmp.unlink(missing_ok=True)
             return self.report()
 
@@ -113,9 +132,11 @@ class Instance:
 
     def report(self) -> dict[str, object]:
         """Return all there is to know about the board, whether it runs or not."""
-        run, on = self._last(), self._running()
+        run, on, boot = self._last(), self._running(), self._boot()
         return {
             "board": self.board.name,
+            "kind": self.board.kind,
+            "system": run.system if run else None,
             "running": on is not None,
             "host": access.HOST,
             "port": run.port if run else None,
@@ -127,6 +148,8 @@ class Instance:
             "serial": str(self.serial),
             "qmp": str(self._qmp),
             "image": run.image if run else None,
+            "kernel_arguments": boot.arguments if boot else None,
+            "complaint": boot.complaint if boot else None,
             "state": str(self.folder),
         }
 
@@ -142,47 +165,48 @@ class Instance:
     def _known_hosts(self) -> Path:
         return self.folder / "known_hosts"
 
-    def _insert_card(self, image: Path) -> None:
-        if self._card.exists():
-            return
-        # Under another name first: a card half made is never booted.
-        partial = self._card.with_suffix(".partial")
-        base = image / disk.DISK
-        command = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(base), str(partial)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise ImageError(f"qemu-img could not make a card over {base}: {done.stderr.strip()}")
-        origin = {"image": str(image), "sha256": _identity(image)}
-        self._origin.write_text(json.dumps(origin), encoding="utf-8")
-        partial.rename(self._card)
-
-    def _image(self) -> Path:
-        """Return the image that the card was made over; over any other its blocks would make no sense."""
-        origin = self._read(self._origin)
-        image = Path(origin["image"])
-        if _identity(image) != origin["sha256"]:
-            raise ImageError(
-                f"The image that {self.board.name}'s card was made over, {image}, is gone or was built anew: "
-                "start with a new card, up --fresh."
-            )
-        return image
-
-    def _start(self, offline: bool, append: str) -> Run:
+    def _start(self, origin: Origin, offline: bool, append: str) -> Run:
         credentials = self.folder / "credentials"
         credentials.write_text(key_credential(access.USER, access.make_key(self._key)), encoding="ascii")
-        image = self._image()
+        image = Path(origin.image)
+        architecture = disk.read_manifest(image)["architecture"]
         last = self._last()
         for _ in range(START_ATTEMPTS):
             port = access.free_port(last.port if last else None)
-            self.serial.unlink(missing_ok=True)
-            kernel, initramfs = image / disk.KERNEL, image / disk.INITRAMFS
+            for old in (self.serial, self._boots):
+                old.unlink(missing_ok=True)
             wiring = Wiring(
-                kernel, initramfs, self._card, credentials, self.serial, self._qmp, port, offline, append=append
+                architecture=architecture,
+                kernel=image / disk.KERNEL,
+                initramfs=image / disk.INITRAMFS,
+                disk=self._card.root,
+                firmware=self._card.firmware,
+                credentials=credentials,
+                serial=self.serial,
+                qmp=self._qmp,
+                port=port,
+                offline=offline,
             )
-            process = spawn(command_line(self.board, wiring, len(os.sched_getaffinity(0))), self._log)
-            run = Run(process.pid, process.started, port, offline, str(image))
+            plan = Plan(
+                command=command_line(self.board, wiring, len(os.sched_getaffinity(0))),
+                before=[*self.board.bootargs, *KERNEL_ARGUMENTS],
+                after=append.split(),
+                firmware=str(self._card.firmware),
+                serial=str(self.serial),
+                boots=str(self._boots),
+                power=str(self._power),
+            )
+            host.need_tools(plan.command[0])
+            self._plan.write_text(json.dumps(asdict(plan)), encoding="utf-8")
+            supervisor = [sys.executable, "-m", "pinch_image.supervisor", str(self._plan)]
+            process = spawn(supervisor, self._log, {"PYTHONPATH": str(HERE)})
+            run = Run(process.pid, process.started, port, offline, str(image), origin.system)
             self._record.write_text(json.dumps(asdict(run)), encoding="ascii")
-            if not process.wait(SETTLE_S):
+            while not (boot := self._boot()) and process.alive():
+                process.wait(POLL_S)
+            if boot:
+                if boot.complaint:
+                    sys.stderr.write(f"emulator: {self.board.name} {boot.complaint}\n")
                 return run
             said = self._log.read_text(encoding="utf-8", errors="replace").strip()
             if "host forwarding" not in said:
@@ -195,7 +219,25 @@ class Instance:
 
     def _switch_off(self) -> None:
         if run := self._running():
-            self._process(run).kill()
+            self._kill(run)
+
+    def _kill(self, run: Run) -> None:
+        """End the supervisor and with it QEMU, and wait until neither holds the board's power any more."""
+        self._process(run).kill()
+        if not self._power.exists():
+            return
+        limit = time.monotonic() + LET_GO_S
+        with self._power.open("r") as power:
+            while True:
+                try:
+                    fcntl.flock(power, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    return
+                except BlockingIOError:
+                    if time.monotonic() > limit:
+                        raise ImageError(
+                            f"QEMU of {self.board.name} did not end when killed; its disk may hang."
+                        ) from None
+                    time.sleep(POLL_S)
 
     def _needed(self) -> Run:
         if run := self._running():
@@ -207,14 +249,18 @@ class Instance:
         return run if run and self._process(run).alive() else None
 
     def _last(self) -> Run | None:
-        return Run(**self._read(self._record)) if self._record.exists() else None
+        return self._read(self._record, Run)
 
-    def _read(self, path: Path) -> dict[str, Any]:
+    def _boot(self) -> Boot | None:
+        return self._read(self._boots, Boot)
+
+    def _read(self, path: Path, kind: Callable[..., Kept]) -> Kept | None:
         try:
-            kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            return kind(**json.loads(path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError):
             raise ImageError(f"{path} is damaged; remove {self.folder} and start over.") from None
-        return kept
 
     @staticmethod
     def _process(run: Run) -> Process:

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,9 +28,9 @@ class Process:
         return _start_time(self.pid) == self.started
 
     def kill(self) -> None:
-        """End it at once, without a chance to write anything, and wait until it is gone."""
+        """End it and what it started at once, without a chance to write anything, and wait until it is gone."""
         if self.alive():
-            os.kill(self.pid, signal.SIGKILL)
+            os.killpg(self.pid, signal.SIGKILL)
             if not self.wait(30):
                 raise ImageError(f"Process {self.pid} did not end when killed; its disk may hang.")
 
@@ -45,11 +45,17 @@ class Process:
         return True
 
 
-def spawn(command: Sequence[str], output: Path) -> Process:
-    """Start a process that outlives us, its output in a file."""
+def spawn(command: Sequence[str], output: Path, environment: Mapping[str, str] | None = None) -> Process:
+    """Start a process that outlives us, its output in a file; `environment` comes on top of ours."""
     with output.open("wb") as log:
         child = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/"
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            cwd="/",
+            env=os.environ | (environment or {}),
         )
     started = _start_time(child.pid)
     # Reaped by `wait`, or by init once we are gone: Popen must not complain that it is still running.

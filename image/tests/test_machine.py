@@ -14,6 +14,7 @@ from pinch_image import access, build_command, host, qmp
 from pinch_image.boards import find_board
 from pinch_image.bootstrap import mmdebstrap, package_versions
 from pinch_image.build import HERE, ensure_image, image_folder
+from pinch_image.card import Card
 from pinch_image.chroot import Chroot
 from pinch_image.definition import load_definition
 from pinch_image.failure import ImageError
@@ -25,11 +26,13 @@ HOST_CPUS = 8
 BOARD = find_board(HERE / "boards.toml", "zero2w")
 
 
-def wiring(folder: Path, offline: bool = True) -> Wiring:
+def wiring(folder: Path, offline: bool = True, architecture: str = "arm64") -> Wiring:
     return Wiring(
+        architecture=architecture,
         kernel=folder / "vmlinuz",
         initramfs=folder / "initrd.img",
         disk=folder / "card.qcow2",
+        firmware=folder / "firmware.raw",
         credentials=folder / "credentials",
         serial=folder / "serial.log",
         qmp=folder / "qmp",
@@ -49,8 +52,13 @@ def test_an_offline_board_is_reached_on_loopback_only_and_reaches_nothing(tmp_pa
     assert "restrict=on,hostfwd=tcp:127.0.0.1:2222-:22" in line
     assert "restrict=off" in " ".join(command_line(BOARD, wiring(tmp_path, offline=False), HOST_CPUS))
     assert "-cpu cortex-a53 -smp 4 -m 512" in line
-    assert "psi=1" in line
     assert "thread=multi" in line
+
+
+def test_a_32_bit_board_is_a_machine_whose_devices_its_kernel_can_reach(tmp_path: Path) -> None:
+    board = find_board(HERE / "boards.toml", "armhf")
+    line = " ".join(command_line(board, wiring(tmp_path, architecture="armhf"), HOST_CPUS))
+    assert line.startswith("qemu-system-arm -nodefaults -M virt,highmem=off -cpu cortex-a7 ")
 
 
 @pytest.mark.parametrize(("host_cpus", "emulated"), [(2, 2), (4, 4), (16, 4)])
@@ -62,7 +70,7 @@ def test_a_board_has_no_more_processors_than_the_machine_it_runs_on(
 
 def test_a_flush_of_the_board_is_not_ignored(tmp_path: Path) -> None:
     line = " ".join(command_line(BOARD, wiring(tmp_path), HOST_CPUS))
-    assert "cache=writeback" in line
+    assert line.count("cache=writeback") == 2
     assert "unsafe" not in line
 
 
@@ -173,9 +181,10 @@ def test_what_root_makes_in_the_cache_goes_to_the_owner_of_the_cache(
     monkeypatch.setattr(sys, "argv", ["image/build"])
     folder = image_folder("base")
     other = folder.with_name("0123456789abcdef.partial")
-    for path in (folder, folder.parent / "archives", other):
+    archives = folder.parent / "archives" / "base"
+    for path in (folder, archives, other):
         path.mkdir(parents=True)
-    for path in (folder / "root.raw", folder.with_suffix(".lock"), folder.parent / "archives" / "bash.deb"):
+    for path in (folder / "root.raw", folder.with_suffix(".lock"), archives / "bash.deb"):
         path.touch()
     files = {"root.raw": {"bytes_on_disk": 0}}
     manifest = {"packages": {}, "build_seconds": 1, "files": files}
@@ -193,18 +202,22 @@ def test_a_missing_tool_or_space_is_named(tmp_path: Path) -> None:
         host.need_space(tmp_path, 2**60)
 
 
-def test_a_kernel_that_runs_no_arm64_programs_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_kernel_that_runs_no_programs_of_the_image_is_reported(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(host, "native_architecture", lambda: "amd64")
     monkeypatch.setattr(host, "BINFMT", tmp_path)
     monkeypatch.setattr(host, "RULES", ())
     (tmp_path / "register").touch()
     with pytest.raises(ImageError, match="cannot run arm64 programs"):
-        host.need_arm64()
+        host.need_interpreter("arm64")
     (tmp_path / "qemu-aarch64").write_text("enabled\ninterpreter /usr/bin/q\nflags: PO\n", encoding="ascii")
     with pytest.raises(ImageError, match="cannot run arm64 programs"):
-        host.need_arm64()
+        host.need_interpreter("arm64")
     (tmp_path / "qemu-aarch64").write_text("enabled\ninterpreter /usr/bin/q\nflags: POF\n", encoding="ascii")
-    host.need_arm64()
+    host.need_interpreter("arm64")
+    with pytest.raises(ImageError, match="cannot run armhf programs"):
+        host.need_interpreter("armhf")
 
 
 def test_a_process_is_known_by_more_than_its_id(tmp_path: Path) -> None:
@@ -289,17 +302,78 @@ def test_a_damaged_record_is_reported(tmp_path: Path) -> None:
         instance.report()
 
 
-def test_a_card_never_boots_over_another_image(tmp_path: Path) -> None:
-    image, state = tmp_path / "image", tmp_path / "zero2w"
-    image.mkdir()
-    (image / "root.raw").write_bytes(bytes(2**20))
-    manifest = {"files": {"root.raw": {"sha256": "1"}}}
-    (image / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
-    state.mkdir()
-    (state / "card.qcow2").touch()
-    (state / "card.json").write_text(json.dumps({"image": str(image), "sha256": "0"}), encoding="utf-8")
-    with pytest.raises(ImageError, match="start with a new card"):
-        Instance(BOARD, state).up(image, offline=True, fresh=False, limit_s=1)
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    """An image too small to boot, and large enough for a card."""
+    folder = tmp_path / "image"
+    folder.mkdir()
+    for name in ("root.raw", "firmware.raw"):
+        (folder / name).write_bytes(bytes(2**20))
+    manifest = {"architecture": "arm64", "files": {"root.raw": {"sha256": "1"}}}
+    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    return folder
+
+
+def test_a_card_remembers_what_it_was_made_over(tmp_path: Path, image: Path) -> None:
+    card = Card(tmp_path, "zero2w")
+    assert not card.there()
+    card.make(image, "bookworm")
+    assert card.there()
+    assert (card.origin().image, card.origin().system) == (str(image), "bookworm")
+    assert card.firmware.read_bytes() == (image / "firmware.raw").read_bytes()
+    card.remove()
+    assert not card.there()
+
+
+def test_a_card_never_boots_over_another_image(tmp_path: Path, image: Path) -> None:
+    Card(tmp_path, "zero2w").make(image, "base")
+    (image / "manifest.json").write_text(json.dumps({"files": {"root.raw": {"sha256": "2"}}}), encoding="utf-8")
+    with pytest.raises(ImageError, match=r"gone or was built anew: start with a new card"):
+        Instance(BOARD, tmp_path).up(None, no_image, offline=True, fresh=False, limit_s=1)
+
+
+def test_a_card_of_an_older_checkout_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "card.qcow2").touch()
+    (tmp_path / "card.json").write_text(json.dumps({"image": "x", "sha256": "0"}), encoding="utf-8")
+    with pytest.raises(ImageError, match="older checkout: start with a new card"):
+        Instance(BOARD, tmp_path).up(None, no_image, offline=True, fresh=False, limit_s=1)
+
+
+def test_a_card_is_not_taken_for_one_of_another_system(tmp_path: Path, image: Path) -> None:
+    Card(tmp_path, "zero2w").make(image, "base")
+    with pytest.raises(ImageError, match="card holds base, not bookworm"):
+        Instance(BOARD, tmp_path).up("bookworm", no_image, offline=True, fresh=False, limit_s=1)
+
+
+def test_a_board_is_not_given_a_system_it_cannot_run(tmp_path: Path) -> None:
+    refused = emulator("up", "zero2w", "--system", "armhf", "--state", str(tmp_path))
+    assert refused.returncode == 1
+    assert refused.stderr == "emulator: zero2w does not run 'armhf'; it runs base, bookworm.\n"
+
+
+def no_image(name: str) -> Path:
+    raise AssertionError(f"image {name} is not needed for a card that is there")
+
+
+def test_every_board_that_is_on_is_listed(tmp_path: Path) -> None:
+    running = {}
+    for name in ("zero2w-10", "zero2w-2", "stranger", "pi3"):
+        (tmp_path / name).mkdir()
+        process = spawn([sys.executable, "-c", "import time; time.sleep(60)"], tmp_path / "log")
+        run = Run(process.pid, process.started, 2222, offline=True, image="")
+        (tmp_path / name / "run.json").write_text(json.dumps(asdict(run)), encoding="ascii")
+        running[name] = process
+    running["pi3"].kill()
+    try:
+        boards = json.loads(emulator("status", "--json", "--state", str(tmp_path)).stdout)
+        assert [(board["board"], board["kind"]) for board in boards] == [
+            ("zero2w-2", "zero2w"),
+            ("zero2w-10", "zero2w"),
+        ]
+    finally:
+        for process in running.values():
+            process.kill()
+    assert emulator("status", "--json", "--state", str(tmp_path)).stdout == "[]\n"
 
 
 def test_the_command_line_answers_in_json_and_refuses_on_one_line(tmp_path: Path) -> None:

@@ -20,34 +20,31 @@ IMAGE = Path(__file__).resolve().parents[3] / "image"
 
 def main() -> int:
     """Print the inventory; an inventory without a board says on standard error how to get one."""
-    names = tomllib.loads((IMAGE / "boards.toml").read_text("utf-8"))
-    boards = [board for name in names if (board := status(name))["running"]]
+    boards = running()
     if not boards:
-        print(
-            f"no emulated board is on; start one with `image/emulator up` and one of {', '.join(names)}",
-            file=sys.stderr,
-        )
+        names = ", ".join(tomllib.loads((IMAGE / "boards.toml").read_text("utf-8")))
+        print(f"no emulated board is on; start one with `image/emulator up` and one of {names}", file=sys.stderr)
     print(json.dumps(inventory(boards), indent=1))
     return 0
 
 
-def status(name: str) -> dict[str, Any]:
-    """Return what the emulator says about the board `name`."""
+def running() -> list[dict[str, Any]]:
+    """Return what the emulator says about the boards that are on."""
     state = os.environ.get("EMULATOR_STATE")
     where = ["--state", state] if state else []
-    command = [sys.executable, str(IMAGE / "emulator"), "status", name, "--json", *where]
+    command = [sys.executable, str(IMAGE / "emulator"), "status", "--json", *where]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise SystemExit(f"image/emulator status {name}: {done.stderr.strip()}")
-    answer: dict[str, Any] = json.loads(done.stdout)
-    return answer
+        raise SystemExit(f"image/emulator status: {done.stderr.strip()}")
+    boards: list[dict[str, Any]] = json.loads(done.stdout)
+    return boards
 
 
 def inventory(boards: list[dict[str, Any]]) -> dict[str, Any]:
     """Return Ansible's inventory of `boards`.
 
     A board makes its host key at its first boot and keeps it for as long as its disk: the first key
-    seen is taken, another one later is refused.
+    seen is taken, another one later is refused. Nobody works on an emulated board, so roles may reboot it.
     """
     hosts = {
         board["board"]: {
@@ -56,6 +53,7 @@ def inventory(boards: list[dict[str, Any]]) -> dict[str, Any]:
             "ansible_user": board["user"],
             "ansible_ssh_private_key_file": board["key"],
             "ansible_ssh_common_args": f"-o UserKnownHostsFile={board['known_hosts']} {SSH}",
+            "memory_cgroup_reboot_ok": True,
         }
         for board in boards
     }

@@ -21,7 +21,8 @@ EMULATED := $(filter ansible/inventory/emulated,$(INVENTORY))
 SERVED_MODEL := $(if $(PINCH_CONFIG)$(filter minimal,$(PINCH_TIER))$(filter-out undefined,$(origin PINCH_MODEL_DIR)),,\
     .state/$(MODEL))
 
-.PHONY: help up down serve test test-all verify browser image-base lint docs lock benchmark
+.PHONY: help up down serve test test-all verify browser image-base image-bookworm image-trixie-16k image-armhf \
+    lint docs lock benchmark
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,7 +57,7 @@ test: $(READY) browser image-base lint ## what CI runs: every suite but the long
 	pytest image/tests -m "not emulated"
 	molecule test -s default
 
-test-all: test ## that, the whole load on every tier, and the power cuts
+test-all: test image-bookworm image-trixie-16k image-armhf ## that, the whole load on every tier, and the power cuts
 	pytest image/tests -m emulated
 	molecule test -s minimal
 	molecule test -s pi4
@@ -69,11 +70,12 @@ browser: $(READY)
 	    $(ROOT) env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends chromium; }
 
 # The user makes the cache folder, so that what root makes in it can be given to its owner.
-image-base: $(READY) ## build the base image of the emulated boards, unless it is cached
-	@test -e "$$(image/build --where)/manifest.json" || { cache="$${PINCH_CACHE:-$$HOME/.cache/pinch}"; \
-	    echo "Root builds the image of the emulated boards, for its file owners and mounts, into $$cache/image"; \
+image-base: ## build the base image of the emulated boards, unless it is cached
+image-base image-bookworm image-trixie-16k image-armhf: image-%: $(READY)
+	@test -e "$$(image/build --where $*)/manifest.json" || { cache="$${PINCH_CACHE:-$$HOME/.cache/pinch}"; \
+	    echo "Root builds the $* image of the emulated boards, for its file owners and mounts, into $$cache/image"; \
 	    mkdir -p "$$cache" && $(ROOT) env PINCH_CACHE="$$cache" PINCH_DEBIAN_MIRROR="$$PINCH_DEBIAN_MIRROR" \
-	        $(BIN)/python -B image/build; }
+	        $(BIN)/python -B image/build $*; }
 
 lint: $(READY) ## ruff, mypy strict, ansible-lint production, yamllint
 	ruff check .

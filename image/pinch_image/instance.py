@@ -148,6 +148,7 @@ class Instance:
             "serial": str(self.serial),
             "qmp": str(self._qmp),
             "image": run.image if run else None,
+            "boots": boot.number if boot else None,
             "kernel_arguments": boot.arguments if boot else None,
             "complaint": boot.complaint if boot else None,
             "state": str(self.folder),

@@ -14,7 +14,9 @@ from .failure import ImageError
 
 USER, HOST = "pi", "127.0.0.1"
 # How a kernel or systemd says that it is beyond help; waiting longer is of no use.
-DEAD = re.compile(r"Kernel panic - not syncing|systemd\[1\]: Freezing execution|\(initramfs\) $")
+DEAD = re.compile(
+    r"Kernel panic - not syncing|systemd\[1\]: Freezing execution|\(initramfs\) $|You are in emergency mode"
+)
 TAIL_LINES = 25
 CONTROL = re.compile(r"\x1b\[[0-9;?!]*[a-zA-Z]|[\x00-\x08\x0b-\x1f]")
 

@@ -12,6 +12,11 @@ from pinch_image.build import HERE
 pytestmark = pytest.mark.emulated
 BOOT_LIMIT_S = 900
 CMDLINE = "/boot/firmware/cmdline.txt"
+FACTS = (
+    "uname -r; getconf PAGESIZE; grep MemTotal /proc/meminfo; systemctl --version | head -1; python3 --version; "
+    "sudo modprobe zram && echo zram $(cat /sys/block/zram0/comp_algorithm); "
+    "echo zswap $(cat /sys/module/zswap/parameters/enabled); systemd-analyze | head -1"
+)
 
 
 class Board:
@@ -190,9 +195,10 @@ def test_a_card_that_says_no_root_does_not_boot_and_the_emulator_says_why(board:
     ("name", "system", "page_bytes", "machine"),
     [
         ("pi3", "base", 4096, "aarch64"),
-        ("pi4", "bookworm", 4096, "aarch64"),
+        ("pi4", "base", 4096, "aarch64"),
         ("pi5", "trixie-16k", 16384, "aarch64"),
         ("armhf", "armhf", 4096, "armv7l"),
+        ("zero2w", "bookworm", 4096, "aarch64"),
     ],
 )
 def test_the_other_boards_and_systems_are_what_the_roles_expect(
@@ -200,7 +206,8 @@ def test_the_other_boards_and_systems_are_what_the_roles_expect(
 ) -> None:
     board = Board(tmp_path, name)
     try:
-        print(f"boot: {board.up('--system', system)['boot_seconds']} s")
+        print(f"\n{name} with {system}: boot {board.up('--system', system)['boot_seconds']} s")
+        print(board.says(FACTS))
         assert board.says("getconf PAGESIZE && uname -m").split() == [str(page_bytes), machine]
         assert board.says("systemctl --failed --no-legend --plain") == ""
         assert "memory" not in board.controllers()

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -87,8 +88,12 @@ class Setup:
 
     def dark(self) -> None:
         """Wait until neither the supervisor nor QEMU is there any more."""
+        limit = time.monotonic() + 30
         with (self.folder / "power").open("r") as power:
-            fcntl.flock(power, fcntl.LOCK_EX)
+            while time.monotonic() < limit:
+                with suppress(BlockingIOError):
+                    return fcntl.flock(power, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        raise AssertionError("QEMU is still there")
 
 
 @pytest.fixture
@@ -105,7 +110,9 @@ def lit(setup: Setup) -> Iterator[tuple[Setup, Process]]:
             time.sleep(0.01)
         yield setup, process
     finally:
-        process.kill()
+        # The group of what is left, if the test that ends it failed.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("reset", ["guest-reset", "host-qmp-system-reset"])

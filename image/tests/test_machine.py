@@ -233,6 +233,15 @@ def test_a_process_is_known_by_more_than_its_id(tmp_path: Path) -> None:
     assert not process.alive()
 
 
+def test_a_process_does_not_leave_behind_what_it_started(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    process = spawn(["sh", "-c", "sleep 600 & cut -d ' ' -f 1,22 /proc/$!/stat && wait"], log)
+    while not (said := log.read_text().split()):
+        assert process.alive()
+    process.kill()
+    assert Process(int(said[0]), int(said[1])).wait(30)
+
+
 def test_a_free_port_is_kept_while_it_is_free() -> None:
     with socket.create_server((access.HOST, 0)) as taken:
         port = taken.getsockname()[1]
@@ -336,6 +345,14 @@ def test_a_card_never_boots_over_another_image(tmp_path: Path, image: Path) -> N
     (image / "manifest.json").write_text(json.dumps({"files": {"root.raw": {"sha256": "2"}}}), encoding="utf-8")
     with pytest.raises(ImageError, match=r"gone or was built anew: start with a new card"):
         Instance(BOARD, tmp_path).up(None, no_image, offline=True, fresh=False, limit_s=1)
+
+
+def test_half_a_card_is_refused(tmp_path: Path, image: Path) -> None:
+    card = Card(tmp_path, "zero2w")
+    card.make(image, "base")
+    card.firmware.unlink()
+    with pytest.raises(ImageError, match="start with a new card"):
+        card.origin()
 
 
 def test_a_card_of_an_older_checkout_is_refused(tmp_path: Path) -> None:

@@ -63,7 +63,10 @@ def main() -> int:
 def supervise(plan: Plan) -> int:
     """Boot the board until it switches itself off, and return QEMU's exit status. Raises ImageError and OSError."""
     with Path(plan.power).open("w") as power:
-        fcntl.flock(power, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(power, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ImageError(f"an earlier QEMU still runs this board ({plan.power} is held); end it first.") from None
         number = 0
         while True:
             number += 1

@@ -171,3 +171,11 @@ def test_qemu_does_not_outlive_a_supervisor_that_is_killed(lit: tuple[Setup, Pro
     setup, process = lit
     os.kill(process.pid, signal.SIGKILL)
     setup.dark()
+
+
+def test_a_board_is_never_under_power_twice(lit: tuple[Setup, Process]) -> None:
+    setup, _ = lit
+    second = setup.run(("true", "guest-shutdown"))
+    assert second.returncode == 1
+    assert "an earlier QEMU still runs this board" in second.stderr
+    assert len(setup.told()) == 1

@@ -51,6 +51,13 @@ class Answer:
         return error
 
 
+def received(connection: socket.socket) -> Answer:
+    """Read one whole answer off a connection, in however many pieces it comes."""
+    answer = http.client.HTTPResponse(connection)
+    answer.begin()
+    return Answer(answer.status, dict(answer.headers), answer.read())
+
+
 class Service(LocalService):
     """The real service with a client that hands back every answer, errors too."""
 

@@ -23,6 +23,7 @@ def render(name: str, **changes: Any) -> str:
     environment.tests["match"] = lambda value, pattern: re.match(pattern, value) is not None
     variables: dict[str, Any] = {
         "ansible_managed": "Ansible managed",
+        "preflight_board": {"systemd": 257},
         "preflight_plan": {"limits": {"high_mb": 92, "max_mb": 100, "swap_max_mb": 64}},
         "pinch_environment": {"MALLOC_ARENA_MAX": "1"},
         "pinch_watchdog_s": 60,
@@ -88,6 +89,27 @@ def test_folders_to_sync_are_in_sight(folder: str, said: str) -> None:
 def test_no_token_is_in_a_unit_nor_in_the_journal() -> None:
     assert "LoadCredential=tokens:/etc/pinch/tokens" in render("pinch.service.j2").splitlines()
     assert "StandardOutput=null" in render("pinch-tokens.service.j2").splitlines()
+
+
+@pytest.mark.parametrize(("version", "waits"), [(252, "RestartSec=5"), (255, "RestartMaxDelaySec=30")])
+def test_every_systemd_restarts_the_service_without_end(version: int, waits: str) -> None:
+    lines = render("pinch.service.j2", preflight_board={"systemd": version}).splitlines()
+    assert {"Restart=always", "StartLimitIntervalSec=0", waits} <= set(lines)
+    assert len([line for line in lines if line.startswith("RestartSec=")]) == 1
+
+
+def test_systemd_knows_every_key_of_the_units(tmp_path: Path) -> None:
+    """Unknown ones are warned of and left out, so a limit could be missing and nobody would see."""
+    analyze = shutil.which("systemd-analyze")
+    if analyze is None:
+        pytest.skip("no systemd-analyze on this controller")
+    shown = subprocess.run([analyze, "--version"], capture_output=True, text=True, check=True)
+    here = {"systemd": int(shown.stdout.split()[1])}
+    for name in ("pinch.service", "pinch-tokens.service"):
+        text = render(f"{name}.j2", preflight_board=here, __pinch_home=str(tmp_path))
+        (tmp_path / name).write_text(text, "utf-8")
+    done = subprocess.run([analyze, "verify", *map(str, tmp_path.iterdir())], capture_output=True, text=True)
+    assert "Unknown" not in done.stderr
 
 
 def test_systemd_rates_the_sandbox_below_two(tmp_path: Path) -> None:

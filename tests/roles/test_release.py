@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import os
@@ -9,14 +10,17 @@ import platform
 import subprocess
 import sys
 import tarfile
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pinch_release.archive import write_archive
 from pinch_release.errors import ReleaseError
 from pinch_release.recipe import Recipe
 from pinch_release.store import lay_tree
-from pinch_release.target import ELF_MACHINES, Target
+from pinch_release.target import ARCHITECTURES, Target
 from pinch_release.trim import load_rules, trim
 
 from tests.roles.sources import REPOSITORY, load
@@ -63,19 +67,30 @@ def test_trimming_leaves_no_empty_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("architecture", "name", "content", "said"),
     [
-        ("vec0.so", elf(40, 32), "class 1 for machine 40; expected 64-bit aarch64"),
-        ("vec0.so", elf(62), "class 2 for machine 62"),
-        ("x.cpython-312-aarch64-linux-gnu.so", elf(ELF_MACHINES["aarch64"]), "built for another Python; expected 3.13"),
+        ("arm64", "vec0.so", elf(40, 32), "a 32-bit ELF file for machine 40; expected 64-bit aarch64"),
+        ("arm64", "vec0.so", elf(62), "a 64-bit ELF file for machine 62"),
+        ("armhf", "vec0.so", elf(183), "a 64-bit ELF file for machine 183; expected 32-bit armv7l"),
+        ("armhf", "vec0.so", elf(3, 32), "a 32-bit ELF file for machine 3"),
+        ("arm64", "vec0.so", elf(183, 96), "a 0-bit ELF file"),
+        ("arm64", "x.cpython-312-aarch64-linux-gnu.so", elf(183), "built for another Python; expected 3.13"),
     ],
 )
 def test_a_library_for_another_board_is_refused_whatever_its_wheel_is_called(
-    tmp_path: Path, name: str, content: bytes, said: str
+    tmp_path: Path, architecture: str, name: str, content: bytes, said: str
 ) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ReleaseError, match=said):
-        Target("3.13").check(tmp_path)
+        Target("3.13", architecture).check(tmp_path)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_the_right_libraries_are_counted(tmp_path: Path, architecture: str) -> None:
+    processor = ARCHITECTURES[architecture]
+    (tmp_path / "a.so").write_bytes(elf(processor.elf_machine, processor.bits))
+    (tmp_path / "a.py").write_bytes(b"x = 1\n")
+    assert Target("3.13", architecture).check(tmp_path) == 1
 
 
 def test_the_name_of_a_release_follows_from_its_sources(tmp_path: Path) -> None:
@@ -97,9 +112,60 @@ def test_the_name_of_a_release_follows_from_its_sources(tmp_path: Path) -> None:
     assert Recipe(service, "minimal", Target("3.13")).name != first
 
 
-def test_the_repository_itself_is_a_recipe() -> None:
-    names = {Recipe(REPOSITORY / "service", flavour, Target("3.13")).name for flavour in ("minimal", "semantic")}
-    assert len(names) == 2
+def test_every_flavour_python_and_processor_is_a_release_of_its_own() -> None:
+    wanted = [f"{flavour}-{python}-arm64" for flavour in ("minimal", "semantic") for python in ("3.11", "3.12", "3.13")]
+    wanted += ["distribution-3.13-armhf", "distribution-3.13-arm64"]
+    assert len({Recipe.named(REPOSITORY / "service", name).name for name in wanted}) == len(wanted)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("minimal", "expected <flavour>-<Python>-<architecture>"),
+        ("minimal-3.13-arm64 ", "expected <flavour>-<Python>-<architecture>"),
+        ("huge-3.13-arm64", "flavour is 'huge'; expected one of minimal, semantic, distribution"),
+        ("minimal-3.13-riscv64", "architecture is 'riscv64'; expected one of arm64, armhf, amd64"),
+        ("semantic-3.13-armhf", "there are no wheels for armhf.*expected distribution-3.13-armhf"),
+    ],
+)
+def test_a_release_that_nobody_makes_is_refused(name: str, said: str) -> None:
+    with pytest.raises(ReleaseError, match=said):
+        Recipe.named(REPOSITORY / "service", name)
+
+
+@given(st.text(max_size=40))
+def test_any_text_is_a_release_or_a_sentence(name: str) -> None:
+    with suppress(ReleaseError):
+        recipe = Recipe.named(REPOSITORY / "service", name)
+        assert f"{recipe.flavour}-{recipe.target}" == name
+
+
+def test_releases_are_built_by_name_and_found_the_next_time(tmp_path: Path) -> None:
+    names = ["distribution-3.13-armhf", "distribution-3.13-arm64"]
+    command = [sys.executable, "-m", "pinch_release", "--service", str(REPOSITORY / "service"), *names]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "roles/pinch/release"), "PINCH_CACHE": str(tmp_path)}
+    for built in (2, 0):
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        said = json.loads(done.stdout)
+        assert list(said["releases"]) == names
+        assert len(said["built"]) == built
+        assert Path(said["releases"][names[0]]["archive"]).exists()
+    refused = subprocess.run([*command, "minimal-3.13-armhf"], env=environment, capture_output=True, text=True)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr.startswith("there are no wheels for armhf")
+
+
+def test_a_release_on_the_distributions_packages_holds_ours_alone(tmp_path: Path) -> None:
+    lay_tree(Recipe.named(REPOSITORY / "service", "distribution-3.13-armhf"), tmp_path / "release")
+    assert sorted(path.name for path in (tmp_path / "release" / "lib").iterdir()) == ["pinch", "pinchd-0.1.0.dist-info"]
+    launcher = (tmp_path / "release" / "bin" / "pinch").read_text("utf-8")
+    # What pip puts under /usr/local or into a home is not Debian's, and stays out.
+    begun = launcher.partition("from pinch.cli")[0].replace("__file__", '"/x/bin/pinch"')
+    script = [sys.executable, "-PsS", "-c", begun + "print(sys.path)"]
+    shown = subprocess.run(script, capture_output=True, text=True, check=True)
+    path = ast.literal_eval(shown.stdout)
+    assert (path[0], path[-1]) == ("/x/lib", "/usr/lib/python3/dist-packages")
+    assert not [entry for entry in path if "site-packages" in entry or "local/lib" in entry]
 
 
 def a_release(folder: Path, name: str = "1.0.0-aaaaaaaa") -> tuple[Path, str]:
@@ -195,7 +261,8 @@ IMPORTED = {
 @pytest.mark.parametrize("flavour", ["minimal", "semantic"])
 def test_a_trimmed_release_still_imports_and_runs_its_command_line(tmp_path: Path, flavour: str) -> None:
     """Laid out for this machine, whose wheels hold the same Python files as a board's."""
-    target = Target(".".join(platform.python_version_tuple()[:2]), platform.machine())
+    machines = {processor.machine: name for name, processor in ARCHITECTURES.items()}
+    target = Target(".".join(platform.python_version_tuple()[:2]), machines[platform.machine()])
     tree_folder = tmp_path / "release"
     lay_tree(Recipe(REPOSITORY / "service", flavour, target), tree_folder)
     own = tree_folder / "lib" / "pinch"

@@ -48,6 +48,8 @@ board:
 KIBIBYTE = 1024
 RPI_SWAP = ("etc/rpi/swap.conf", "usr/lib/systemd/system-generators/rpi-swap-generator")
 DPHYS = ("sbin/dphys-swapfile", "usr/sbin/dphys-swapfile")
+CMDLINES = ("boot/firmware/cmdline.txt", "boot/cmdline.txt")
+"""Since Raspberry Pi OS bookworm, and before."""
 ZRAM_GENERATOR = tuple(f"{folder}/systemd/system-generators/zram-generator" for folder in ("usr/lib", "lib"))
 
 
@@ -88,6 +90,19 @@ def cgroup(root: Path = Path("/")) -> dict[str, Any]:
         "unified": controllers.exists(),
         "memory": "memory" in read(controllers).split(),
         "psi": bool(read(root / "proc/pressure/memory")),
+    }
+
+
+def boot(root: Path = Path("/")) -> dict[str, Any]:
+    """Return the command line that a Pi's firmware reads, if any, whether it can be changed, and the booted one."""
+    path = next((root / name for name in CMDLINES if (root / name).is_file()), None)
+    status = os.statvfs(path.parent) if path else None
+    return {
+        "path": str(path or ""),
+        "text": read(path) if path else "",
+        "read_only": bool(status and status.f_flag & os.ST_RDONLY),
+        "free_bytes": status.f_bavail * status.f_frsize if status else 0,
+        "booted": read(root / "proc/cmdline"),
     }
 
 
@@ -156,6 +171,15 @@ def installed(packages: list[str]) -> dict[str, bool]:
     return found
 
 
+def architecture() -> str:
+    """Return Debian's name for what the programs of this system are built for, empty where there is no dpkg."""
+    try:
+        done = subprocess.run(["dpkg", "--print-architecture"], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return ""
+    return done.stdout.strip()
+
+
 def systemd_version() -> int:
     """Return systemd's version, 0 where the board was not started by systemd."""
     if not Path("/run/systemd/system").is_dir():
@@ -187,12 +211,14 @@ def main() -> None:
         "memory_bytes": memory["MemTotal"],
         "available_bytes": memory.get("MemAvailable", 0),
         "machine": platform.machine(),
+        "architecture": architecture(),
         "userland_bits": struct.calcsize("P") * 8,
         "page_bytes": os.sysconf("SC_PAGE_SIZE"),
         "system": system(),
         "python": ".".join(platform.python_version_tuple()[:2]),
         "systemd": systemd_version(),
         "cgroup": cgroup(),
+        "boot": boot(),
         "swap": swap(),
         "tmpfs_bytes": tmpfs_in_use(read(Path("/proc/mounts"))),
         "free_bytes": {path: free_bytes(path) for path in module.params["paths"]},

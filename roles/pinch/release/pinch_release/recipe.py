@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,16 +13,18 @@ from pathlib import Path
 from .errors import ReleaseError
 from .target import Target
 
-FLAVOURS = ("minimal", "semantic")
+FLAVOURS = ("minimal", "semantic", "distribution")
 BUILDER = Path(__file__).parent
+_RELEASE = re.compile(r"(?P<flavour>[a-z]+)-(?P<python>3\.[0-9]+)-(?P<architecture>[a-z0-9]+)")
 
 
 @dataclass(frozen=True)
 class Recipe:
     """Sources of one release.
 
-    `service` is the folder that holds `pyproject.toml`, the lock files and `src/`; `flavour` says
-    which lock file: `minimal` without an embedding model, `semantic` with one.
+    `service` is the folder that holds `pyproject.toml`, the lock files and `src/`; `flavour` says what the service
+    stands on: the wheels of a lock file, `minimal` without an embedding model or `semantic` with one, or for
+    `distribution` Debian's own packages, which the board has and the release does not hold.
     """
 
     service: Path
@@ -31,14 +34,33 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.flavour not in FLAVOURS:
             raise ReleaseError(f"flavour is {self.flavour!r}; expected one of {', '.join(FLAVOURS)}")
+        if self.lock and not self.target.processor.wheels:
+            raise ReleaseError(
+                f"there are no wheels for {self.target.architecture}, and {self.flavour} stands on wheels; "
+                f"expected distribution-{self.target}"
+            )
         for path in (self.lock, self.project, self.package):
-            if not path.exists():
+            if path and not path.exists():
                 raise ReleaseError(f"{path} does not exist; expected the service's sources in {self.service}")
 
+    @classmethod
+    def named(cls, service: Path, release: str) -> Recipe:
+        """Return the recipe of `release`, named `<flavour>-<Python>-<architecture>` as in `minimal-3.13-arm64`.
+
+        Raises:
+            ReleaseError: it is no such name, or nothing is made under it.
+        """
+        match = _RELEASE.fullmatch(release)
+        if not match:
+            raise ReleaseError(
+                f"release is {release!r}; expected <flavour>-<Python>-<architecture>, as minimal-3.13-arm64"
+            )
+        return cls(service, match["flavour"], Target(match["python"], match["architecture"]))
+
     @property
-    def lock(self) -> Path:
-        """Lock file with a hash for every wheel."""
-        return self.service / f"requirements-{self.flavour}.lock"
+    def lock(self) -> Path | None:
+        """Lock file with a hash for every wheel; None for a release that holds none."""
+        return None if self.flavour == "distribution" else self.service / f"requirements-{self.flavour}.lock"
 
     @property
     def project(self) -> Path:
@@ -65,9 +87,10 @@ class Recipe:
     @cached_property
     def digest(self) -> str:
         """SHA-256 over all inputs, in hexadecimal."""
-        sha = hashlib.sha256(f"{self.flavour} {self.target.python} {self.target.machine}".encode())
+        sha = hashlib.sha256(f"{self.flavour}-{self.target}".encode())
         builder = [(f"builder/{path.name}", path) for path in sorted(BUILDER.iterdir()) if path.is_file()]
-        for name, path in [("lock", self.lock), ("project", self.project), *builder, *self.sources()]:
+        lock = [("lock", self.lock)] if self.lock else []
+        for name, path in [*lock, ("project", self.project), *builder, *self.sources()]:
             content = path.read_bytes()
             sha.update(f"\0{name}\0{len(content)}\0".encode())
             sha.update(content)

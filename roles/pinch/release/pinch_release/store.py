@@ -18,8 +18,10 @@ from .recipe import BUILDER, Recipe
 from .trim import load_rules, trim
 from .wheels import install_wheels
 
-KEEP = 8
-"""Releases kept in the cache; older ones go when a new one is built."""
+KEEP = 24
+"""Releases kept in the cache, three times what a fleet of every kind takes; older ones go when a new one is built."""
+SHARED = "/usr/lib/python3/dist-packages"
+"""Where Debian keeps the Python packages of the distribution."""
 
 
 @dataclass(frozen=True)
@@ -65,23 +67,25 @@ def obtain(recipe: Recipe, cache: Path) -> tuple[Release, bool]:
 
 
 def lay_tree(recipe: Recipe, tree: Path) -> None:
-    """Lay out the release of `recipe` in the new folder `tree`: `lib/` with wheels and service, `bin/pinch`.
+    """Lay out the release of `recipe` in the new folder `tree`: `lib/` with service and wheels if any, `bin/pinch`.
 
     Raises:
         ReleaseError: the wheels cannot be had, or one is not for the target.
     """
     library = tree / "lib"
     library.mkdir(parents=True)
-    install_wheels(recipe.lock, recipe.target, library)
-    trim(library, load_rules())
-    recipe.target.check(library)
+    if recipe.lock:
+        install_wheels(recipe.lock, recipe.target, library)
+        trim(library, load_rules())
+        recipe.target.check(library)
     for name, source in recipe.sources():
         (library / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, library / name)
     _describe(recipe, library)
     launcher = tree / "bin" / "pinch"
     launcher.parent.mkdir()
-    shutil.copyfile(BUILDER / "launcher.py", launcher)
+    text = (BUILDER / "launcher.py").read_text("utf-8")
+    launcher.write_text(text if recipe.lock else text.replace('SHARED = ""', f'SHARED = "{SHARED}"'), "utf-8")
     launcher.chmod(0o755)
 
 
@@ -89,7 +93,8 @@ def _build(recipe: Recipe, scratch: Path, folder: Path) -> Release:
     tree = scratch / "tree"
     lay_tree(recipe, tree)
     name, version = recipe.name, recipe.distribution[1]
-    card = {"name": name, "version": version, "flavour": recipe.flavour, "python": recipe.target.python}
+    target = asdict(recipe.target)
+    card = {"name": name, "version": version, "flavour": recipe.flavour, **target}
     (tree / "release.json").write_text(json.dumps(card) + "\n", "utf-8")
     finished = scratch / "finished"
     finished.mkdir()

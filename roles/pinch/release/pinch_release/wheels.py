@@ -31,7 +31,7 @@ def install_wheels(lock: Path, target: Target, into: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise ReleaseError(
-            f"the wheels of {lock.name} for Python {target.python} on {target.machine} could not be installed; "
+            f"the wheels of {lock.name} for Python {target.python} on {target.architecture} could not be installed; "
             f"check network, disk space and the lock file. The resolver says: {_gist(done.stderr)}"
         )
 

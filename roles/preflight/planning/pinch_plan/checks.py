@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,14 +48,21 @@ def settings_problems(settings: Mapping[str, Any]) -> Iterator[str]:
             yield f"pinch_settings: {str(error).removeprefix(f'{file.name}: ')}"
 
 
-def package_problems(
+def missing_packages(
     board: Mapping[str, Any], packages: Mapping[str, list[str]], flavour: str, mechanism: str
-) -> Iterator[str]:
-    """Say which Debian packages the board lacks."""
+) -> list[str]:
+    """Return the Debian packages that the board lacks for a release flavour and a swap mechanism."""
     needed = [name for part in ("base", flavour, mechanism) for name in packages.get(part, [])]
-    missing = [name for name in needed if not board["packages"].get(name)]
-    if missing:
-        yield f"the board lacks Debian packages; run `sudo apt install {' '.join(missing)}` on it"
+    return [name for name in needed if not board["packages"].get(name)]
+
+
+def package_problems(missing: Sequence[str], source: str) -> Iterator[str]:
+    """Say what to install where nobody may fetch packages for the board."""
+    if missing and source == "none":
+        yield (
+            f"the board lacks Debian packages; run `sudo apt install {' '.join(missing)}` on it, or set "
+            "packages_source to controller or board"
+        )
 
 
 def disk_problems(board: Mapping[str, Any], need_mb: int, swap: Mapping[str, Any]) -> Iterator[str]:

@@ -7,10 +7,11 @@ from typing import Any
 
 from pinch.tiers import MEBIBYTE, TierError, load_tiers
 
-from .checks import clock_problems, disk_problems, package_problems, settings_problems
+from .boot import boot_problems
+from .checks import clock_problems, disk_problems, missing_packages, package_problems, settings_problems
 from .memory import choose_tier
 from .swap import swap_problems
-from .systems import system_problems
+from .systems import known_system, system_problems
 
 
 def plan_board(board: Mapping[str, Any], wishes: Mapping[str, Any]) -> dict[str, Any]:
@@ -19,17 +20,22 @@ def plan_board(board: Mapping[str, Any], wishes: Mapping[str, Any]) -> dict[str,
     Args:
         board: what the module preflight_board returned.
         wishes: `tier`, `on_misfit`, `limits` (high, max, swap; 0 takes the tier's), `other_memory_mb`, `swap`
-            (mechanism, size_mb, limit_mb, file), `systems`, `packages`, `disk_mb`, `settings`, `now`, `clock_skew_s`.
+            (mechanism, size_mb, limit_mb, file), `systems`, `refused`, `packages`, `packages_source`, `psi`, `disk_mb`,
+            `settings`, `now`, `clock_skew_s`.
     """
     problems = [*system_problems(board, wishes), *clock_problems(board, wishes), *settings_problems(wishes["settings"])]
+    problems += boot_problems(board, psi=wishes["psi"])
     try:
         tier, draft, misfit = choose_tier(board, wishes)
     except TierError as error:
         return {"problems": [*problems, f"{error}; set pinch_tier to one of them"], "tier": ""}
-    flavour = "semantic" if tier.semantic else "minimal"
+    system = known_system(board, wishes["systems"])
+    bare = system is not None and system["release"] == "distribution"
+    flavour = "distribution" if bare else "semantic" if tier.semantic else "minimal"
     swap = draft["swap"]
+    missing = missing_packages(board, wishes["packages"], flavour, swap["mechanism"])
     problems += [misfit] if misfit else []
-    problems += [*swap_problems(board, swap), *package_problems(board, wishes["packages"], flavour, swap["mechanism"])]
+    problems += [*swap_problems(board, swap), *package_problems(missing, wishes["packages_source"])]
     problems += disk_problems(board, wishes["disk_mb"][flavour], swap)
     return {
         "problems": problems,
@@ -38,7 +44,8 @@ def plan_board(board: Mapping[str, Any], wishes: Mapping[str, Any]) -> dict[str,
         "memory_mb": board["memory_bytes"] // MEBIBYTE,
         "flavour": flavour,
         "model": tier.model,
-        "python": board["python"],
+        "release": f"{flavour}-{board['python']}-{board['architecture']}",
+        "missing_packages": missing,
         "sysctl_sets": list(_names(tier.host.get("sysctl", []))),
         **draft,
     }

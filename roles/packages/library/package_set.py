@@ -1,0 +1,223 @@
+#!/usr/bin/python
+"""Ansible module: install Debian packages, from files that were pushed or by the board's own apt."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = r"""
+module: package_set
+short_description: Install Debian packages, from an archive or by the board's own apt
+description:
+  - Ends what an interrupted dpkg left undone, installs the packages without recommendations, and looks whether they are
+    there. With C(archive) no network is used and nothing but the files in it can be installed.
+  - Never removes a package. Files under C(/etc) that somebody has changed stay.
+options:
+  names:
+    description: Packages that have to be there afterwards.
+    type: list
+    elements: str
+    required: true
+  archive:
+    description: Tar of package files, which is removed afterwards; without one apt fetches from the board's sources.
+    type: path
+  sha256:
+    description: The archive's sum.
+    type: str
+  planned:
+    description: Names and versions of what is in the archive, for check mode.
+    type: list
+    elements: str
+    default: []
+author: The Pinch authors
+"""
+EXAMPLES = r"""
+- name: Install what was pushed
+  package_set:
+    names: [zstd]
+    archive: /var/tmp/pinch-packages.tar
+    sha256: "{{ fetched.sha256 }}"
+"""
+RETURN = r"""
+installed:
+  description: Names and versions of what was installed, or in check mode would be.
+  returned: always
+  type: list
+  elements: str
+"""
+
+ENVIRONMENT = {
+    "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+    "LC_ALL": "C.UTF-8",
+    "DEBIAN_FRONTEND": "noninteractive",
+    # Ubuntu's needrestart would restart services, and waits for a terminal.
+    "NEEDRESTART_SUSPEND": "1",
+}
+APT = (
+    "apt-get", "-qq", "--yes", "--no-install-recommends", "--no-remove", "-o", "DPkg::Lock::Timeout=300",
+    "-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold",
+)  # fmt: skip
+
+
+class PackageSetError(Exception):
+    """Packages that cannot be installed; the message says what to do."""
+
+
+def unpack(archive: Path, sha256: str, into: Path) -> list[Path]:
+    """Unpack a tar of package files into the folder `into`; return them.
+
+    Raises:
+        PackageSetError: another sum than expected.
+    """
+    with archive.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != sha256:
+        raise PackageSetError(
+            f"{archive} has sha256 {found}; expected {sha256}. It was damaged on the way: remove it and run again"
+        )
+    with tarfile.open(archive) as tar:
+        for entry in tar:
+            source = tar.extractfile(entry) if entry.isfile() and "/" not in entry.name else None
+            if source is None:
+                raise PackageSetError(f"{archive} holds {entry.name}; expected package files alone")
+            with (into / entry.name).open("wb") as file:
+                shutil.copyfileobj(source, file)
+    return sorted(into.iterdir())
+
+
+def missing(names: list[str]) -> list[str]:
+    """Return those of `names` that are not installed."""
+    command = ["dpkg-query", "--show", "--showformat=${Package} ${db:Status-Status}\n", *names]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    there = {line.split()[0] for line in done.stdout.splitlines() if line.endswith(" installed")}
+    return [name for name in names if name not in there]
+
+
+def repair() -> None:
+    """End what an interrupted dpkg left undone.
+
+    Raises:
+        PackageSetError: dpkg cannot.
+    """
+    audit = subprocess.run(["dpkg", "--audit"], capture_output=True, text=True, check=False)
+    if audit.stdout.strip() or audit.returncode:
+        run(["dpkg", "--configure", "-a", "--force-confdef", "--force-confold"], "an interrupted installation went on")
+
+
+def install_files(files: list[Path], scratch: Path) -> None:
+    """Install package files in the right order, with no list of any source in sight.
+
+    Raises:
+        PackageSetError: apt or dpkg fails.
+    """
+    (scratch / "lists" / "partial").mkdir(parents=True)
+    alone = {
+        "Dir::Etc::SourceList": "/dev/null",
+        "Dir::Etc::SourceParts": "/dev/null",
+        "Dir::State::Lists": f"{scratch}/lists/",
+        "Dir::Cache::pkgcache": "",
+        "Dir::Cache::srcpkgcache": "",
+        "APT::Sandbox::User": "root",
+    }
+    options = [part for name, value in alone.items() for part in ("-o", f"{name}={value}")]
+    run([*APT, *options, "--no-download", "install", *map(str, files)], "the packages were installed")
+
+
+def install_by_apt(names: list[str], *, simulate: bool) -> list[str]:
+    """Install `names` from the board's own sources; return name and version of all that came.
+
+    Raises:
+        PackageSetError: apt fails.
+    """
+    if not simulate:
+        run(["apt-get", "-qq", "-o", "DPkg::Lock::Timeout=300", "update"], "the board's apt fetched its package lists")
+    planned = run([*APT, "--simulate", "install", *names], "the board's apt made its plan")
+    if not simulate:
+        run([*APT, "install", *names], "the board's apt installed the packages")
+    # Inst name (version archive [architecture])
+    lines = (line.split() for line in planned.splitlines() if line.startswith("Inst "))
+    return [f"{words[1]} {next(word for word in words if word.startswith('('))[1:]}" for words in lines]
+
+
+def run(command: list[str], doing: str) -> str:
+    """Run `command`; return its output.
+
+    Raises:
+        PackageSetError: it fails; told with what was being done and the program's own words.
+    """
+    done = subprocess.run(
+        command, env=ENVIRONMENT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        words = [line for line in (done.stderr + done.stdout).splitlines() if line.startswith(("E:", "W:", "dpkg: "))]
+        said = " ".join(words) or (done.stderr + done.stdout).strip()[-600:] or f"status {done.returncode}"
+        full = "No space left" in done.stderr + done.stdout or "enough free space" in done.stderr + done.stdout
+        remedy = "free some of the board's disk and run again" if full else "repair that on the board and run again"
+        raise PackageSetError(f"{command[0]} failed while {doing}: {said}; {remedy}")
+    return done.stdout
+
+
+def install(names: list[str], archive: Path | None, sha256: str, planned: list[str]) -> list[str]:
+    """Install; return name and version of what came.
+
+    Raises:
+        PackageSetError: see the parts.
+    """
+    repair()
+    if archive is None:
+        came = install_by_apt(names, simulate=False)
+    else:
+        # On the card: /tmp may be RAM.
+        with tempfile.TemporaryDirectory(prefix="pinch-packages-", dir="/var/tmp") as folder:
+            scratch = Path(folder)
+            (scratch / "files").mkdir()
+            install_files(unpack(archive, sha256, scratch / "files"), scratch)
+        archive.unlink()
+        came = planned
+    if lost := missing(names):
+        raise PackageSetError(
+            f"after the installation {', '.join(lost)} is still missing; look at `dpkg --audit` on the board"
+        )
+    os.sync()
+    return came
+
+
+def main() -> None:
+    """Install what is missing."""
+    module = AnsibleModule(
+        argument_spec={
+            "names": {"type": "list", "elements": "str", "required": True},
+            "archive": {"type": "path"},
+            "sha256": {"type": "str"},
+            "planned": {"type": "list", "elements": "str", "default": []},
+        },
+        supports_check_mode=True,
+        required_together=[("archive", "sha256")],
+    )
+    given = module.params
+    names, archive = given["names"], Path(given["archive"]) if given["archive"] else None
+    try:
+        if not missing(names):
+            module.exit_json(changed=False, installed=[])
+        if module.check_mode:
+            came = given["planned"] or install_by_apt(names, simulate=True)
+        else:
+            came = install(names, archive, given["sha256"] or "", given["planned"])
+    except PackageSetError as error:
+        module.fail_json(msg=str(error))
+    except OSError as error:
+        module.fail_json(msg=f"{error.filename}: {error.strerror}; free the disk of the board and run again")
+    diff = {"before": "", "after": "".join(f"{title}\n" for title in came), "after_header": "packages"}
+    module.exit_json(changed=True, installed=came, diff=diff)
+
+
+if __name__ == "__main__":
+    main()

@@ -18,7 +18,7 @@ from .root import AptRoot
 
 FRESH_S = 1800
 """Seconds that package lists are used for without asking again: a hundred boards of one kind ask once."""
-KEPT_LISTS = 12
+KEPT_LISTS = 6
 """Kinds of boards whose package lists are kept."""
 
 

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -153,6 +154,21 @@ def test_the_board_gets_its_packages_and_the_release_and_nothing_the_second_time
     held = sum(path.stat().st_size for path in (board.upper / "opt").rglob("*") if path.is_file())
     figures.add("release with bytecode on armhf", held / 2**20, "MB", "≤ 25 MB")
     assert held < 25 * 2**20
+
+
+def test_an_installation_that_was_cut_is_gone_on_with(board: Tree) -> None:
+    archives = (Path(CACHE["PINCH_CACHE"]) / "packages" / "archives").glob("*.tar")
+    with tarfile.open(max(archives, key=lambda path: path.stat().st_mtime)) as tar:
+        (entry,) = (entry for entry in tar if entry.name.startswith("zstd_"))
+        content = tar.extractfile(entry)
+        assert content is not None
+        file = board.scratch / entry.name
+        file.write_bytes(content.read())
+    assert board.run(["dpkg", "--unpack", str(file)]).returncode == 0
+    assert "zstd" in board.run(["dpkg", "--audit"]).stdout
+    variables = release(board)
+    assert changed(play(board, **variables)) == 2  # pushed, installed
+    assert board.run(["dpkg", "--audit"]).stdout == ""
 
 
 @pytest.fixture(scope="module")

@@ -175,6 +175,22 @@ def test_an_archive_that_was_damaged_on_the_way_is_refused(tmp_path: Path, archi
 
 
 @pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("E: Could not get lock /var/lib/dpkg/lock", "Could not get lock /var/lib/dpkg/lock; repair that on the board"),
+        ("dpkg: error: cannot copy: No space left on device", "No space left on device; free some of the board's disk"),
+        ("E: You don't have enough free space in /var/cache/apt/archives/.", "free some of the board's disk"),
+    ],
+)
+def test_what_goes_wrong_on_the_board_is_told_in_dpkgs_words_and_with_a_remedy(words: str, said: str) -> None:
+    command = ["sh", "-c", 'echo "noise"; echo "$0" >&2; exit 100', words]
+    with pytest.raises(package_set.PackageSetError, match=r"^sh failed while the packages were installed: ") as caught:
+        package_set.run(command, "the packages were installed")
+    assert said in str(caught.value)
+    assert "noise" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
     ("path", "text", "expected"),
     [
         ("a.list", "# comment\n\ndeb http://ftp.debian.org/debian trixie main\n", "deb http://near/d trixie main\n"),

@@ -87,4 +87,6 @@ def test_a_stock_raspberry_pi_has_neither_memory_limits_nor_pressure(tmp_path: P
 
 
 def test_a_folder_that_is_not_there_yet_is_judged_by_its_parent(tmp_path: Path) -> None:
-    assert board.free_bytes(str(tmp_path / "opt" / "pinch")) == board.free_bytes(str(tmp_path))
+    # Others write to this disk too.
+    free = board.free_bytes(str(tmp_path))
+    assert board.free_bytes(str(tmp_path / "opt" / "pinch")) == pytest.approx(free, rel=0.05)

@@ -128,7 +128,7 @@ def install_files(files: list[Path], scratch: Path) -> None:
         "APT::Sandbox::User": "root",
     }
     options = [part for name, value in alone.items() for part in ("-o", f"{name}={value}")]
-    run([*APT, *options, "--no-download", "install", *map(str, files)], "the packages were installed")
+    run([*APT, *options, "install", *map(str, files)], "the packages were installed")
 
 
 def install_by_apt(names: list[str], *, simulate: bool) -> list[str]:

@@ -166,6 +166,16 @@ def test_only_what_the_boards_keys_have_signed_is_taken(tmp_path: Path, archive:
         fetch(there._replace(keyrings=dict.fromkeys(there.keyrings, stranger)), ["python3-yarl"], tmp_path / "other")
 
 
+@pytest.mark.skipif(not shutil.which("gpg"), reason="no gpg here to sign with")
+def test_a_key_that_another_source_names_opens_none_but_that(tmp_path: Path, archive: Archive) -> None:
+    key = make_key(tmp_path / "gnupg")
+    archive.publish(tmp_path / "gnupg")
+    other = "deb [signed-by=/usr/share/keyrings/tests.pgp] http://127.0.0.2:9/debian trixie main"
+    root = a_board(tmp_path / "root", f"deb {archive.uri} trixie main\n{other}\n", key=key)
+    with pytest.raises(PackagesError, match=r"did not answer the controller: .*not signed"):
+        fetch(BoardState.unpack(state.read_state(root, "armhf")), ["python3-yarl"], tmp_path / "cache")
+
+
 def test_an_archive_that_was_damaged_on_the_way_is_refused(tmp_path: Path, archive: Archive) -> None:
     fetched = fetch(board(tmp_path / "root", archive), ["python3-yarl"], tmp_path / "cache")
     damaged = tmp_path / "damaged.tar"

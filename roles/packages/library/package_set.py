@@ -27,11 +27,15 @@ options:
     elements: str
     required: true
   archive:
-    description: Tar of package files, which is removed afterwards; without one apt fetches from the board's sources.
+    description: Tar of package files, which is removed afterwards.
     type: path
   sha256:
     description: The archive's sum.
     type: str
+  fetch:
+    description: Let the board's own apt fetch packages, where there is no archive.
+    type: bool
+    default: false
   planned:
     description: Names and versions of what is in the archive, for check mode.
     type: list
@@ -165,16 +169,17 @@ def run(command: list[str], doing: str) -> str:
     return done.stdout
 
 
-def install(names: list[str], archive: Path | None, sha256: str, planned: list[str]) -> list[str]:
-    """Install; return name and version of what came.
+def install(names: list[str], archive: Path | None, sha256: str, planned: list[str], *, fetch: bool) -> list[str]:
+    """Install; return name and version of what came, nothing where there was only to go on with what was cut.
 
     Raises:
         PackageSetError: see the parts.
     """
     repair()
-    if archive is None:
+    came: list[str] = []
+    if archive is None and fetch:
         came = install_by_apt(names, simulate=False)
-    else:
+    elif archive is not None:
         # On the card: /tmp may be RAM.
         with tempfile.TemporaryDirectory(prefix="pinch-packages-", dir="/var/tmp") as folder:
             scratch = Path(folder)
@@ -197,6 +202,7 @@ def main() -> None:
             "names": {"type": "list", "elements": "str", "required": True},
             "archive": {"type": "path"},
             "sha256": {"type": "str"},
+            "fetch": {"type": "bool", "default": False},
             "planned": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
@@ -208,9 +214,9 @@ def main() -> None:
         if not missing(names):
             module.exit_json(changed=False, installed=[])
         if module.check_mode:
-            came = given["planned"] or install_by_apt(names, simulate=True)
+            came = install_by_apt(names, simulate=True) if given["fetch"] else given["planned"]
         else:
-            came = install(names, archive, given["sha256"] or "", given["planned"])
+            came = install(names, archive, given["sha256"] or "", given["planned"], fetch=given["fetch"])
     except PackageSetError as error:
         module.fail_json(msg=str(error))
     except OSError as error:

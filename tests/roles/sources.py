@@ -11,8 +11,8 @@ import ansible.module_utils
 REPOSITORY = Path(__file__).resolve().parents[2]
 ROLES = REPOSITORY / "roles"
 ROLE_NAMES = sorted(path.parents[1].name for path in ROLES.glob("*/meta/argument_specs.yml"))
-# Where Ansible puts what roles share among their modules before it sends one to a board.
-ansible.module_utils.__path__.extend(str(path) for path in ROLES.glob("*/module_utils"))
+# Where Ansible, too, finds what modules share; it packs both into what it sends to a board.
+ansible.module_utils.__path__ += [str(path) for path in ROLES.glob("*/module_utils")]
 
 
 def load(path: str) -> ModuleType:

@@ -12,9 +12,9 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "service" / "src"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "planning"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "memory_cgroup" / "library"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "module_utils"))
 
 from pinch_plan.plan import plan_board
-from pinch_plan.swap import swap_settled
 from pinch_plan.toml import to_toml
 from pinch_plan.variables import declared_options, unknown_variables
 
@@ -26,7 +26,6 @@ class FilterModule:
         """Return the filters by name."""
         return {
             "preflight_plan": plan_board,
-            "preflight_swap_settled": swap_settled,
             "preflight_options": declared_options,
             "preflight_unknown": unknown_variables,
             "to_pinch_toml": to_toml,

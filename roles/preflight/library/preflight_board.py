@@ -12,6 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.pinch_swap.layout import read
+from ansible.module_utils.pinch_swap.record import RecordError
+from ansible.module_utils.pinch_swap.state import facts, meminfo, read_state
+from ansible.module_utils.pinch_swap.wanted import swap_file_of
 
 DOCUMENTATION = r"""
 module: preflight_board
@@ -30,6 +34,14 @@ options:
     type: list
     elements: str
     default: []
+  swap_mechanism:
+    description: How the board is to swap, which says what file is asked for.
+    type: str
+    default: none
+  swap_file:
+    description: Swap file of the mechanisms C(file) and C(zswap).
+    type: str
+    default: ""
 author: The Pinch authors
 """
 EXAMPLES = r"""
@@ -45,22 +57,8 @@ board:
   type: dict
 """
 
-KIBIBYTE = 1024
-RPI_SWAP = ("etc/rpi/swap.conf", "usr/lib/systemd/system-generators/rpi-swap-generator")
-DPHYS = ("sbin/dphys-swapfile", "usr/sbin/dphys-swapfile")
 CMDLINES = ("boot/firmware/cmdline.txt", "boot/cmdline.txt")
 """Since Raspberry Pi OS bookworm, and before."""
-ZRAM_GENERATOR = tuple(f"{folder}/systemd/system-generators/zram-generator" for folder in ("usr/lib", "lib"))
-
-
-def meminfo(root: Path = Path("/")) -> dict[str, int]:
-    """Return `/proc/meminfo` in bytes by name."""
-    values = {}
-    for line in (root / "proc/meminfo").read_text("ascii").splitlines():
-        name, _, rest = line.partition(":")
-        number, _, unit = rest.strip().partition(" ")
-        values[name] = int(number) * (KIBIBYTE if unit == "kB" else 1)
-    return values
 
 
 def system(root: Path = Path("/")) -> dict[str, str]:
@@ -103,33 +101,6 @@ def boot(root: Path = Path("/")) -> dict[str, Any]:
         "read_only": bool(status and status.f_flag & os.ST_RDONLY),
         "free_bytes": status.f_bavail * status.f_frsize if status else 0,
         "booted": read(root / "proc/cmdline"),
-    }
-
-
-def swap(root: Path = Path("/")) -> dict[str, Any]:
-    """Return the swap areas in use and who could have made them."""
-    areas = []
-    for line in read(root / "proc/swaps").splitlines()[1:]:
-        path, kind, size, used, *_ = line.split()
-        name = Path(path).name
-        zram = name.startswith("zram")
-        statistics = read(root / f"sys/block/{name}/mm_stat").split() if zram else []
-        areas.append(
-            {
-                "path": path,
-                "kind": "zram" if zram else kind,
-                "size_bytes": int(size) * KIBIBYTE,
-                "used_bytes": int(used) * KIBIBYTE,
-                # The kernel's mm_stat lists orig_data_size compr_data_size mem_used_total mem_limit …
-                "limit_bytes": int(statistics[3]) if len(statistics) > 3 else 0,
-            }
-        )
-    return {
-        "areas": areas,
-        "zswap": read(root / "sys/module/zswap/parameters/enabled").strip() == "Y",
-        "rpi_swap": any((root / path).exists() for path in RPI_SWAP),
-        "dphys": any((root / path).exists() for path in DPHYS),
-        "generator": any((root / path).exists() for path in ZRAM_GENERATOR),
     }
 
 
@@ -189,24 +160,23 @@ def systemd_version() -> int:
     return int(words[1]) if len(words) > 1 and words[1].isdigit() else 0
 
 
-def read(path: Path) -> str:
-    """Return a file's text, empty where it cannot be read."""
-    try:
-        return path.read_text("utf-8", "replace")
-    except OSError:
-        return ""
-
-
 def main() -> None:
     """Collect and return."""
     module = AnsibleModule(
         argument_spec={
             "packages": {"type": "list", "elements": "str", "default": []},
             "paths": {"type": "list", "elements": "str", "default": []},
+            "swap_mechanism": {"type": "str", "default": "none"},
+            "swap_file": {"type": "str", "default": ""},
         },
         supports_check_mode=True,
     )
-    memory = meminfo()
+    root = Path("/")
+    memory = meminfo(root)
+    try:
+        swap = read_state(root, swap_file_of(module.params["swap_mechanism"], module.params["swap_file"], root))
+    except RecordError as error:
+        module.fail_json(msg=str(error))
     board = {
         "memory_bytes": memory["MemTotal"],
         "available_bytes": memory.get("MemAvailable", 0),
@@ -219,7 +189,7 @@ def main() -> None:
         "systemd": systemd_version(),
         "cgroup": cgroup(),
         "boot": boot(),
-        "swap": swap(),
+        "swap": facts(swap),
         "tmpfs_bytes": tmpfs_in_use(read(Path("/proc/mounts"))),
         "free_bytes": {path: free_bytes(path) for path in module.params["paths"]},
         "clock": int(time.time()),

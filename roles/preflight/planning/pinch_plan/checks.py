@@ -67,8 +67,7 @@ def package_problems(missing: Sequence[str], source: str) -> Iterator[str]:
 
 def disk_problems(board: Mapping[str, Any], need_mb: int, swap: Mapping[str, Any]) -> Iterator[str]:
     """Say where there is less room than a release, a model and a swap file take."""
-    areas = {area["path"]: area["size_bytes"] for area in board["swap"]["areas"]}
-    extra_mb = swap["size_mb"] if swap["mechanism"] == "file" and swap["file"] not in areas else 0
+    extra_mb = swap["extra_mb"]
     for path, free in board["free_bytes"].items():
         need = need_mb + (extra_mb if path == "/var" else 0)
         if free < need * MEBIBYTE:

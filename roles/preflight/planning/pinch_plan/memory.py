@@ -27,7 +27,7 @@ def choose_tier(board: Mapping[str, Any], wishes: Mapping[str, Any]) -> tuple[Ti
             break
         tier = smaller
     if reason:
-        reason += "; pin a smaller pinch_tier, set pinch_on_misfit to step_down, or lower swap_zram_limit_mb"
+        reason += "; pin a smaller pinch_tier, set pinch_on_misfit to step_down, or lower swap_limit_mb"
     return tier, draft, reason
 
 
@@ -55,7 +55,8 @@ def sum_memory(
 ) -> dict[str, int]:
     """Return the MB of RAM that each part of the board may take at worst.
 
-    zram stands beside the service's limit, not in it: the kernel charges its pages to nobody.
+    What is swapped to RAM stands beside the service's limit, not in it: the kernel charges zram to nobody, and of
+    zswap's pool to the service only what the service itself has swapped out.
     """
     host = {key: int(str(tier.host[key])) for key in ("reserve_mb", "tmpfs_mb", "journal_mb")}
     return {
@@ -72,7 +73,9 @@ def _overflow(board: Mapping[str, Any], draft: Mapping[str, Any]) -> str | None:
     if draft["left_mb"] >= 0:
         return None
     budget = draft["budget_mb"]
-    parts = " + ".join(f"{what} {size}" for what, size in budget.items() if size)
+    # The sum has one line for what is swapped to RAM; who reads it knows it by its mechanism.
+    names = {"zram": draft["swap"]["mechanism"]}
+    parts = " + ".join(f"{names.get(what, what)} {size}" for what, size in budget.items() if size)
     return (
         f"the memory of this board does not add up: {parts} = {sum(budget.values())} MB, and it has "
         f"{board['memory_bytes'] // MEBIBYTE} MB"

@@ -20,8 +20,8 @@ def plan_board(board: Mapping[str, Any], wishes: Mapping[str, Any]) -> dict[str,
     Args:
         board: what the module preflight_board returned.
         wishes: `tier`, `on_misfit`, `limits` (high, max, swap; 0 takes the tier's), `other_memory_mb`, `swap`
-            (mechanism, size_mb, limit_mb, file), `systems`, `refused`, `packages`, `packages_source`, `psi`, `disk_mb`,
-            `settings`, `now`, `clock_skew_s`.
+            (mechanism, size_mb, limit_mb, file, algorithm), `systems`, `refused`, `packages`, `packages_source`, `psi`,
+            `disk_mb`, `settings`, `now`, `clock_skew_s`.
     """
     problems = [*system_problems(board, wishes), *clock_problems(board, wishes), *settings_problems(wishes["settings"])]
     problems += boot_problems(board, psi=wishes["psi"])
@@ -35,7 +35,8 @@ def plan_board(board: Mapping[str, Any], wishes: Mapping[str, Any]) -> dict[str,
     swap = draft["swap"]
     missing = missing_packages(board, wishes["packages"], flavour, swap["mechanism"])
     problems += [misfit] if misfit else []
-    problems += [*swap_problems(board, swap), *package_problems(missing, wishes["packages_source"])]
+    problems += swap_problems(board, swap, wishes["swap"])
+    problems += package_problems(missing, wishes["packages_source"])
     problems += disk_problems(board, wishes["disk_mb"][flavour], swap)
     return {
         "problems": problems,

@@ -1,4 +1,4 @@
-"""Swap of a board: what is in use, what is wanted, and what stands against the change."""
+"""Swap of a board: mechanism, sizes and limits, and what stands against them."""
 
 from __future__ import annotations
 
@@ -6,69 +6,63 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pinch.tiers import MEBIBYTE, Tier
+from pinch_swap.problems import swap_refusals
+from pinch_swap.state import State, from_facts
+from pinch_swap.wanted import Wish
+
+ON_CARD = ("file", "zswap", "dphys", "rpi-swap")
+IN_RAM = ("zram", "zswap", "rpi-swap")
 
 
 def plan_swap(board: Mapping[str, Any], tier: Tier, wishes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return mechanism and sizes of the swap to set up; 0 in a wish stands for the tier's share of RAM."""
+    """Return mechanism and sizes of the swap to set up; 0 in a wish stands for the tier's share of RAM.
+
+    `extra_mb` is what the card has to hold more than now, `limit_mb` the RAM that what is swapped out may take.
+    """
+    state = from_facts(board["swap"])
     memory_mb = board["memory_bytes"] // MEBIBYTE
     host = {key: int(str(tier.host[key])) for key in ("zram_percent", "zram_limit_percent")}
     mechanism = wishes["mechanism"]
-    size = wishes["size_mb"] or memory_mb * host["zram_percent"] // 100
-    limit = wishes["limit_mb"] or memory_mb * host["zram_limit_percent"] // 100
-    swap = {
+    adopted = mechanism == "file" and ("fstab", wishes["file"]) in state.others
+    share = memory_mb * host["zram_percent"] // 100
+    size = wishes["size_mb"] or (_size_on_card(share, state) if mechanism in ON_CARD else share)
+    limit = wishes["limit_mb"] or min(memory_mb * host["zram_limit_percent"] // 100, size)
+    if adopted:
+        size = sum(area.size_bytes for area in state.areas if area.path == wishes["file"]) // MEBIBYTE
+    held = state.file.size_bytes if state.file.swap_page_bytes else 0
+    return {
         "mechanism": mechanism,
         "size_mb": 0 if mechanism == "none" else size,
-        "limit_mb": min(limit, size) if mechanism == "zram" else 0,
-        "file": wishes["file"],
-        "in_use": swap_in_use(board["swap"]),
+        "limit_mb": limit if mechanism in IN_RAM else 0,
+        "file": wishes["file"] if mechanism in {"file", "zswap"} else "",
+        "algorithm": wishes["algorithm"] if mechanism in IN_RAM else "",
+        "adopted": adopted,
+        "in_use": board["swap"]["in_use"],
+        "extra_mb": max(0, size - held // MEBIBYTE) if mechanism in ON_CARD and not adopted else 0,
     }
-    return {**swap, "settled": swap_settled(board["swap"], swap)}
 
 
-def swap_settled(live: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    """Say whether a board swaps as planned: by that mechanism alone, in that size and under that limit."""
-    if wanted["mechanism"] == "none":
-        return not live["areas"]
-    if swap_in_use(live) != [wanted["mechanism"]] or len(live["areas"]) != 1:
-        return False
-    area = live["areas"][0]
-    # An area is one page shorter than its device or file: the header. Pages are 4 to 64 KiB.
-    short = wanted["size_mb"] * MEBIBYTE - area["size_bytes"]
-    return bool(0 <= short <= 64 * 1024 and area["limit_bytes"] == wanted["limit_mb"] * MEBIBYTE)
-
-
-def swap_in_use(swap: Mapping[str, Any]) -> list[str]:
-    """Return the mechanisms that swap on a board right now, judged by what is there and not by the system's name."""
-    kinds = sorted({str(area["kind"]) for area in swap["areas"]})
-    if swap["rpi_swap"] and kinds:
-        return ["rpi-swap"]
-    return ["dphys" if kind == "file" and swap["dphys"] else kind for kind in kinds]
-
-
-def swap_problems(board: Mapping[str, Any], swap: Mapping[str, Any]) -> Iterator[str]:
-    """Say what stands against the change from the swap in use to the wanted one."""
-    in_use, wanted = swap["in_use"], swap["mechanism"]
-    if len(in_use) > 1:
-        areas = ", ".join(area["path"] for area in board["swap"]["areas"])
-        yield f"the board swaps by {' and '.join(in_use)} at once ({areas}); leave one of them and run again"
-    foreign = [mechanism for mechanism in in_use if mechanism not in {"zram", "file", wanted}]
-    remedies = {
-        "rpi-swap": "purge the package rpi-swap and reboot",
-        "dphys": "purge the package dphys-swapfile and reboot",
-        "partition": "take the partition out of /etc/fstab and run `sudo swapoff -a`",
-    }
-    for mechanism in foreign:
-        remedy = remedies.get(mechanism, "stop it")
-        yield f"the board swaps by {mechanism}, and swap_mechanism asks for {wanted}; {remedy}"
-    for area in board["swap"]["areas"]:
-        if "file" in in_use and area["kind"] == "file" and area["path"] != swap["file"]:
-            yield (
-                f"the board swaps to the file {area['path']}, which these roles did not make; "
-                "stop and remove it, then run again"
-            )
-    swapped = sum(area["used_bytes"] for area in board["swap"]["areas"])
-    if in_use and in_use != [wanted] and swapped > board["available_bytes"] // 2:
+def swap_problems(board: Mapping[str, Any], swap: Mapping[str, Any], wishes: Mapping[str, Any]) -> Iterator[str]:
+    """Say what stands against the wanted swap."""
+    below = [f"swap_{name} is {wishes[name]}" for name in ("size_mb", "limit_mb") if wishes[name] < 0]
+    yield from (f"{said}; expected 0, which takes the tier's share, or more" for said in below)
+    if swap["adopted"] and wishes["size_mb"] not in {0, swap["size_mb"]}:
         yield (
-            f"{swapped // MEBIBYTE} MB are swapped out by {in_use[0]} and would not fit in half of the "
-            f"{board['available_bytes'] // MEBIBYTE} MB available; reboot the board and run again"
+            f"swap_file is {swap['file']}, which /etc/fstab of the board swaps to with {swap['size_mb']} MB, and "
+            f"swap_size_mb is {wishes['size_mb']}; leave swap_size_mb 0 to keep the file, or take its line out of "
+            "/etc/fstab, run `sudo swapoff -a`, and run again"
         )
+    if not below:
+        names = ("mechanism", "size_mb", "limit_mb", "file", "algorithm", "adopted")
+        yield from swap_refusals(from_facts(board["swap"]), Wish(**{name: swap[name] for name in names}))
+
+
+def _size_on_card(share: int, state: State) -> int:
+    """Return the MB of a file that takes the tier's share, but at most half of what is free for it.
+
+    A file that is there keeps its size while that is not far off, or each change of what is free would remake it.
+    """
+    held = state.file.size_bytes if state.file.swap_page_bytes else 0
+    chosen = min(share, (state.file.free_bytes + held) // MEBIBYTE // 2)
+    held_mb = held // MEBIBYTE
+    return held_mb if chosen <= 2 * held_mb and held_mb <= share else chosen

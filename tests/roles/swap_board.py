@@ -176,9 +176,7 @@ class TreeBoard:
         size = config.get("Zram", "FixedSizeMiB", fallback=str(MEMORY_MB))
         live = "run/systemd/zram-generator.conf.d/20-rpi-swap-zram0-ctrl.conf"
         loop = "/dev/disk/by-backingfile/var-swap"
-        self.write(
-            live, f"[zram0]\nhost-memory-limit=none\nfs-type=swap\nzram-size={size}\nwriteback-device={loop}\n"
-        )
+        self.write(live, f"[zram0]\nhost-memory-limit=none\nfs-type=swap\nzram-size={size}\nwriteback-device={loop}\n")
         self.write("run/systemd/generator/dev-zram0.swap", "# rpi-swap managed\n")
 
     def pull(self) -> None:
@@ -217,7 +215,9 @@ class TreeBoard:
         limit = re.findall(r"echo (\d+)M > /sys/block/zram0/mem_limit", setup)
         self.write("sys/block/zram0/mm_stat", f"0 0 0 {int(limit[0]) * MIB if limit else 0} 0 0 0 0 0\n")
         chosen = zram.get("compression-algorithm", "lzo-rle")
-        self.write("sys/block/zram0/comp_algorithm", " ".join(f"[{n}]" if n == chosen else n for n in ("lzo-rle", "lz4")))
+        self.write(
+            "sys/block/zram0/comp_algorithm", " ".join(f"[{n}]" if n == chosen else n for n in ("lzo-rle", "lz4"))
+        )
         self.write("sys/block/zram0/mem_limit", "")
         if "writeback-device" in zram:
             self.write("sys/block/zram0/backing_dev", "/dev/loop0\n")
@@ -294,26 +294,26 @@ class TreeBoard:
         if self.dies_at is not None and len(self.commands) > self.dies_at:
             raise KilledError(str(command))
         match command:
-            case ["systemctl", "daemon-reload"]:
-                self.generate()
-            case ["systemctl", "stop", *units]:
-                for unit in units:
-                    self.stop(unit)
-            case ["systemctl", "start", *units]:
-                self.pull()
-                for unit in units:
-                    if self.masked(unit):
-                        return 1, f"Unit {unit} is masked."
-                    self.start(unit)
+            case ["systemctl", verb, *units]:
+                return self._systemctl(verb, units)
             case ["swapoff", path]:
-                if path in self.stuck:
-                    return 255, f"swapoff: {path}: swapoff failed: Cannot allocate memory"
                 self.swap_off(path)
+                stuck = path in self.stuck
+                return (255, f"swapoff: {path}: swapoff failed: Cannot allocate memory") if stuck else (0, "")
             case ["mkswap", path]:
                 done = subprocess.run(["mkswap", path], capture_output=True, text=True, check=False)
                 return done.returncode, done.stderr
-            case _:
-                raise AssertionError(command)
+        raise AssertionError(command)
+
+    def _systemctl(self, verb: str, units: list[str]) -> tuple[int, str]:
+        if verb == "daemon-reload":
+            self.generate()
+        if verb == "start":
+            self.pull()
+        for unit in units:
+            if verb == "start" and self.masked(unit):
+                return 1, f"Unit {unit} is masked."
+            (self.start if verb == "start" else self.stop)(unit)
         return 0, ""
 
 

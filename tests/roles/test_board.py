@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-from pinch_plan.swap import swap_in_use
-
 from tests.roles.sources import load
 
 board = load("preflight/library/preflight_board.py")
-
-HEADER = "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n"
 
 
 def tree(root: Path, **files: str) -> Path:
@@ -21,44 +16,6 @@ def tree(root: Path, **files: str) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, "utf-8")
     return root
-
-
-@pytest.mark.parametrize(
-    ("files", "in_use"),
-    [
-        ({}, []),
-        ({"proc__swaps": HEADER}, []),
-        ({"proc__swaps": HEADER + "/dev/zram0 partition\t237564\t0\t100\n"}, ["zram"]),
-        ({"proc__swaps": HEADER + "/var/swap file\t102396\t0\t-2\n"}, ["file"]),
-        (
-            {"proc__swaps": HEADER + "/var/swap file\t102396\t0\t-2\n", "sbin__dphys-swapfile": "#!/bin/sh\n"},
-            ["dphys"],
-        ),
-        (
-            {
-                "proc__swaps": HEADER + "/dev/zram0 partition\t430000\t0\t100\n/var/swap file\t102396\t0\t-2\n",
-                "etc__rpi__swap.conf": "[Main]\nMechanism=zram+file\n",
-            },
-            ["rpi-swap"],
-        ),
-        (
-            {"proc__swaps": HEADER + "/dev/zram0 partition\t430000\t0\t100\n/dev/sda2 partition\t9\t0\t-2\n"},
-            ["partition", "zram"],
-        ),
-        ({"proc__swaps": HEADER, "etc__rpi__swap.conf": "[Main]\nMechanism=none\n"}, []),
-    ],
-)
-def test_swap_is_judged_by_what_is_in_use(tmp_path: Path, files: dict[str, str], in_use: list[str]) -> None:
-    assert swap_in_use(board.swap(tree(tmp_path, **files))) == in_use
-
-
-def test_the_limit_of_zram_is_read_from_the_kernels_statistics(tmp_path: Path) -> None:
-    files = {
-        "proc__swaps": HEADER + "/dev/zram0 partition\t237564\t1024\t100\n",
-        "sys__block__zram0__mm_stat": "4096 68 20480 121634816 20480 0 0 0 0\n",
-    }
-    (area,) = board.swap(tree(tmp_path, **files))["areas"]
-    assert (area["limit_bytes"], area["used_bytes"]) == (121634816, 1024 * 1024)
 
 
 def test_the_memory_controller_is_looked_for_where_it_lives(tmp_path: Path) -> None:

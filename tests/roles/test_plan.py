@@ -10,6 +10,7 @@ import yaml
 from pinch_plan.plan import plan_board
 from pinch_plan.toml import to_toml
 from pinch_plan.variables import unknown_variables
+from pinch_swap.state import State, facts
 
 from tests.roles.sources import ROLES
 
@@ -44,7 +45,7 @@ def a_board(memory: int = PI_4GB, **changes: Any) -> dict[str, Any]:
             "free_bytes": 100 * MIB,
             "booted": "root=LABEL=ROOT rw",
         },
-        "swap": {"areas": [], "zswap": False, "rpi_swap": False, "dphys": False, "generator": True},
+        "swap": facts(State()),
         "tmpfs_bytes": 2 * MIB,
         "free_bytes": {"/opt": 2000 * MIB, "/var": 2000 * MIB},
         "clock": NOW,
@@ -54,15 +55,10 @@ def a_board(memory: int = PI_4GB, **changes: Any) -> dict[str, Any]:
     return {**board, **changes}
 
 
-def swapping(*areas: dict[str, Any], **owners: bool) -> dict[str, Any]:
-    """Describe what a board swaps to."""
-    filled = [{"used_bytes": 0, "limit_bytes": 0, "size_bytes": 100 * MIB - 4096, **area} for area in areas]
-    return {"areas": filled, "zswap": False, "rpi_swap": False, "dphys": False, "generator": True, **owners}
-
-
 def wishes(**changes: Any) -> dict[str, Any]:
     """Return what the variables say by default, with `changes`."""
-    swap = {"mechanism": "zram", "size_mb": 0, "limit_mb": 0, "file": "/var/swap.pinch", **changes.pop("swap", {})}
+    swap = {"mechanism": "zram", "size_mb": 0, "limit_mb": 0, "file": "/var/swap.pinch"}
+    swap |= {"algorithm": "", **changes.pop("swap", {})}
     defaults: dict[str, Any] = {
         "tier": "auto",
         "on_misfit": "refuse",
@@ -116,32 +112,6 @@ def test_every_board_fits_its_own_tier(memory: int, tier: str, nominal: int, fla
             "sudo apt install zstd libstdc++6 systemd-zram-generator` on it, or set packages_source",
         ),
         (a_board(free_bytes={"/opt": 50 * MIB, "/var": 900 * MIB}), {}, "/opt has 50 MB free; expected 400 MB"),
-        (
-            a_board(free_bytes={"/opt": 900 * MIB, "/var": 900 * MIB}),
-            {"swap": {"mechanism": "file", "size_mb": 4096}},
-            "/var has 900 MB free; expected 4496 MB, 4096 MB of them for the swap file",
-        ),
-        (
-            a_board(swap=swapping({"path": "/dev/zram0", "kind": "zram"}, {"path": "/swap", "kind": "file"})),
-            {},
-            "swaps by file and zram at once",
-        ),
-        (a_board(swap=swapping({"path": "/dev/mmcblk0p3", "kind": "partition"})), {}, "out of /etc/fstab"),
-        (
-            a_board(swap=swapping({"path": "/var/swap", "kind": "file"}, dphys=True)),
-            {},
-            "purge the package dphys-swapfile",
-        ),
-        (
-            a_board(swap=swapping({"path": "/dev/zram0", "kind": "zram"}, rpi_swap=True)),
-            {},
-            "purge the package rpi-swap",
-        ),
-        (
-            a_board(swap=swapping({"path": "/dev/zram0", "kind": "zram", "used_bytes": 3000 * MIB})),
-            {"swap": {"mechanism": "none"}},
-            "3000 MB are swapped out by zram",
-        ),
         (a_board(), {"settings": {"listn": "x"}}, "pinch_settings: unknown key listn; did you mean listen?"),
         (a_board(), {"settings": {"memory": {"readers": "two"}}}, "memory.readers is 'two'; expected a whole number"),
         (a_board(), {"settings": {"tier": "full"}}, "pinch_settings holds tier"),
@@ -164,25 +134,10 @@ def test_a_tier_that_does_not_fit_is_stepped_down_where_that_is_allowed() -> Non
     assert (plan["problems"], plan["tier"]) == ([], "minimal")
 
 
-def test_swap_that_is_already_as_wanted_is_settled() -> None:
-    first = plan_board(a_board(ZERO_2_W), wishes())["swap"]
-    live = {
-        "path": "/dev/zram0",
-        "kind": "zram",
-        "size_bytes": first["size_mb"] * MIB - 4096,
-        "limit_bytes": first["limit_mb"] * MIB,
-    }
-    assert not first["settled"]
-    assert plan_board(a_board(ZERO_2_W, swap=swapping(live)), wishes())["swap"]["settled"]
-    unlimited = swapping({**live, "limit_bytes": 0})
-    assert not plan_board(a_board(ZERO_2_W, swap=unlimited), wishes())["swap"]["settled"]
-
-
 def test_without_swap_the_service_gets_none() -> None:
     plan = plan_board(a_board(), wishes(swap={"mechanism": "none"}))
     assert plan["limits"]["swap_max_mb"] == 0
     assert plan["budget_mb"]["zram"] == 0
-    assert plan["swap"]["settled"]
 
 
 def test_a_lower_hard_limit_lowers_the_soft_one() -> None:

@@ -93,7 +93,9 @@ def board_swapping_by(mechanism: str, root: Path) -> TreeBoard:
     if mechanism != "rpi-swap":
         board.write("etc/rpi/swap.conf.d/10-owner.conf", "[Main]\nMechanism=none\n\n[File]\nPath=/var/none\n")
     if mechanism == "zram":
-        board.write("etc/systemd/zram-generator.conf.d/30-owner.conf", "[zram0]\nhost-memory-limit=none\nfs-type=swap\n")
+        board.write(
+            "etc/systemd/zram-generator.conf.d/30-owner.conf", "[zram0]\nhost-memory-limit=none\nfs-type=swap\n"
+        )
     if mechanism != "dphys":
         (board.root / "etc/systemd/system/multi-user.target.wants/dphys-swapfile.service").unlink()
     board.boot()

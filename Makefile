@@ -61,6 +61,7 @@ test-all: test image-bookworm image-trixie-16k image-armhf ## that, the whole lo
 	pytest image/tests -m emulated
 	molecule test -s minimal
 	molecule test -s pi4
+	molecule test -s swap
 	molecule test -s faults
 	@echo "Root makes trees of Debian, for their file owners and mounts, and runs the service on its packages"
 	$(ROOT) env PATH="$(PATH)" PINCH_CACHE="$${PINCH_CACHE:-$$HOME/.cache/pinch}" \
@@ -83,8 +84,8 @@ image-base image-bookworm image-trixie-16k image-armhf: image-%: $(READY)
 lint: $(READY) ## ruff, mypy strict, ansible-lint production, yamllint
 	ruff check .
 	ruff format --check .
-	mypy service roles/pinch roles/preflight/planning roles/packages roles/common roles/sysctl roles/readahead \
-	    roles/journald roles/tmp \
+	mypy service roles/pinch roles/preflight/planning roles/preflight/module_utils \
+	    roles/packages roles/common roles/sysctl roles/readahead roles/journald roles/tmp \
 	    roles/readme.py roles/models/pipeline/pinch_models image/pinch_image tests
 	MYPYPATH=roles/models/pipeline:roles/models/pipeline/tests mypy roles/models/pipeline/tests
 	mypy image/tests

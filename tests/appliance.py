@@ -183,7 +183,7 @@ class Board:
 
     @property
     def swap_mechanism(self) -> str:
-        """How the board should swap: `zram`, `file` or `none`."""
+        """How the board should swap, one of the choices of the role's `swap_mechanism`."""
         return str(self.variables.get("swap_mechanism", "zram"))
 
     @cached_property

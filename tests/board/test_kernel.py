@@ -1,11 +1,10 @@
-"""What the kernel under the service was set to: controllers, pressure, swap, sysctl, read-ahead."""
+"""What the kernel under the service was set to: controllers, pressure, sysctl, read-ahead."""
 
 from __future__ import annotations
 
 import json
 
 import pytest
-from pinch.tiers import MEBIBYTE
 
 from tests.appliance import Board
 from tests.report import Figures
@@ -28,28 +27,6 @@ def test_pressure_is_measured(board: Board) -> None:
         "boot with psi=1 on the kernel's command line"
     )
     assert "some avg10=" in board.run("cat /proc/pressure/memory")
-
-
-def test_the_board_swaps_as_it_should_and_in_no_other_way(board: Board, figures: Figures) -> None:
-    rows = [line.split() for line in board.run("cat /proc/swaps").splitlines()[1:]]
-    mechanisms = {"zram" if name.startswith("/dev/zram") else "disk" for name, *_ in rows}
-    wanted = {"zram": {"zram"}, "file": {"disk"}, "none": set()}[board.swap_mechanism]
-    assert mechanisms == wanted, f"swap is {mechanisms or 'absent'}; swap_mechanism is {board.swap_mechanism}"
-    enabled = board.attempt("systemctl is-enabled dphys-swapfile.service rpi-swap.service 2>/dev/null").stdout.split()
-    assert enabled.count("enabled") + ("zram" in mechanisms and not enabled.count("enabled")) <= 1
-    figures.add("swap", ", ".join(f"{name} {int(kilobytes) // 1024} MB" for name, _, kilobytes, *_ in rows))
-
-
-def test_zram_cannot_eat_the_memory_it_serves(board: Board, figures: Figures) -> None:
-    """zram is charged to nobody's control group, so only its own limit bounds it."""
-    if board.swap_mechanism != "zram":
-        pytest.skip(f"swap_mechanism is {board.swap_mechanism}")
-    total = int(board.run("awk '/^MemTotal/ {print $2}' /proc/meminfo")) * 1024
-    share = total * int(str(board.tier.host["zram_limit_percent"])) // 100
-    allowed = int(board.variables.get("swap_zram_limit_mb", 0)) * MEBIBYTE or share
-    found = int(board.run("awk '{print $4}' /sys/block/zram0/mm_stat"))
-    figures.add("zram limit", found / 2**20, "MB", f"≤ {allowed / 2**20:.0f} MB")
-    assert 0 < found <= allowed + 2**20
 
 
 def test_sysctl_is_live_and_not_only_written(board: Board) -> None:

@@ -145,8 +145,8 @@ def main() -> None:
         reboot_required=plan.waits,
         areas=[area._asdict() for area in state.areas],
         diff=[
-            {"before": shown(plan.before[name]), "after": shown(text), "before_header": name, "after_header": name}
-            for name, text in plan.files.items()
+            {"before": shown(plan.before[name]), "after": shown(text), "before_header": path, "after_header": path}
+            for name, text, path in ((name, text, f"/{name}") for name, text in plan.files.items())
         ],
     )
 

@@ -30,7 +30,7 @@ def zram_maker(root: Path, name: str, record: Record | None) -> str:
 def area_maker(root: Path, path: str, kind: str, tools: frozenset[str], record: Record | None) -> str:
     """Say who set up a swap file or partition."""
     if kind == "file":
-        if record is not None and path in record.made:
+        if is_ours(root, layout.unit_of(path), record):
             return "pinch"
         if path in fstab(root):
             return "fstab"
@@ -62,6 +62,12 @@ def zram_tools_enabled(root: Path) -> bool:
     return (root / layout.ZRAM_TOOLS).exists() and link.is_symlink()
 
 
+def is_ours(root: Path, unit: str, record: Record | None) -> bool:
+    """Say whether the unit of a swap file is ours: it says so, or its file is one that we made."""
+    made = record is not None and unit in map(layout.unit_of, record.made)
+    return made or layout.MARK in read(root / layout.SYSTEM / unit)
+
+
 def configured_by_others(root: Path, record: Record | None) -> Iterator[tuple[str, str]]:
     """Yield (maker, where it says so) of what swaps at the next boot and is none of the mechanisms here."""
     for entry in fstab(root):
@@ -73,9 +79,8 @@ def configured_by_others(root: Path, record: Record | None) -> Iterator[tuple[st
         for section in {section for section, _, _ in layout.sections(read(file))}:
             if re.fullmatch(r"zram[1-9]\d*", section):
                 yield "zram-generator", f"[{section}] in /{file.relative_to(root)}"
-    ours = {layout.unit_of(path) for path in record.made} if record else set()
     for link in sorted((root / layout.WANTS).glob("*.swap")):
-        if link.name not in ours:
+        if not is_ours(root, link.name, record):
             yield "unit", link.name
 
 

@@ -51,7 +51,17 @@ class Plan(NamedTuple):
     @property
     def nothing(self) -> bool:
         """Whether there is nothing to do now."""
-        steps = (self.files, self.make, self.leave, self.drop, self.kernel, self.start, self.forget, self.release)
+        steps = (
+            self.files,
+            self.record,
+            self.make,
+            self.leave,
+            self.drop,
+            self.kernel,
+            self.start,
+            self.forget,
+            self.release,
+        )
         return not any(steps)
 
     @property

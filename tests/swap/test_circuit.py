@@ -1,0 +1,84 @@
+"""A board goes round through its mechanisms while somebody watches: never two, and each as it was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.appliance import Board
+from tests.report import Figures
+from tests.swap.conftest import Played, Watcher
+from tests.swapping import read_swap
+
+CIRCUIT = ("zram", "file", "zswap", "none", "zram")
+LIMITED = ("zram", "zswap")
+HOG_MB = 200
+HOG = "pinch-swap-hog"
+
+
+@pytest.mark.parametrize("leg", range(len(CIRCUIT)))
+def test_each_mechanism_follows_the_one_before(
+    leg: int, board: Board, play: Callable[..., Played], watcher: Watcher, figures: Figures
+) -> None:
+    mechanism = CIRCUIT[leg]
+    played = play(swap_mechanism=mechanism)
+    swap = read_swap(board)
+    figures.add(f"leg {leg} to {mechanism}", played.seconds, "s")
+    figures.add(f"leg {leg} swaps to", ", ".join(f"{path} {size} MB" for path, size, _ in swap.areas) or "nothing")
+    assert swap.mechanism == mechanism
+    assert len(swap.areas) == (mechanism != "none")
+    assert (swap.limit_mb < float("inf")) == (mechanism in LIMITED)
+    assert play(swap_mechanism=mechanism).changed == 0
+
+
+def test_never_two_at_once(watcher: Watcher, figures: Figures) -> None:
+    seen = watcher.seen()
+    figures.add("looks at /proc/swaps", seen["samples"])
+    figures.add("longest time between two looks", seen["longest_gap_s"], "s")
+    figures.add("swap areas at once, at most", seen["most"], "", "≤ 1")
+    assert seen["most"] == 1
+    assert len([areas for areas in seen["seen"] if areas]) >= len([name for name in CIRCUIT if name != "none"])
+
+
+def test_what_does_not_fit_waits_and_is_done_by_a_reboot(
+    board: Board, play: Callable[..., Played], watcher: Watcher, figures: Figures
+) -> None:
+    fill(board)
+    before = read_swap(board)
+    available = int(board.run("awk '/^MemAvailable/ {print $2}' /proc/meminfo")) // 1024
+    figures.add("swapped out", before.areas[0][2], "MB")
+    figures.add("available", available, "MB")
+    assert before.areas[0][2] * 2 > available, "the hog was not swapped out far enough for this test"
+    played = play(swap_mechanism="file")
+    assert "would not fit in half" in played.printed
+    board.run("systemctl daemon-reload && systemctl restart systemd-timesyncd.service")
+    assert read_swap(board).areas[0][:2] == before.areas[0][:2], "live swap was touched"
+    assert play(swap_mechanism="file").changed == 0
+    assert watcher.seen()["most"] == 1
+    play(swap_mechanism="file", swap_reboot_ok=True)
+    swap = read_swap(board)
+    assert (swap.mechanism, len(swap.areas)) == ("file", 1)
+    watcher.start()
+    assert play(swap_mechanism="file").changed == 0
+
+
+def test_the_board_is_given_back_as_it_was_found(board: Board, play: Callable[..., Played], watcher: Watcher) -> None:
+    play(swap_state="absent")
+    assert read_swap(board).mechanism == "none"
+    assert watcher.seen()["most"] == 1
+    left = board.run("find /etc /var/lib /usr/local /run -xdev -name '*pinch*' -path '*swap*' -o -name '*-pinch.conf'")
+    assert left == ""
+    assert play(swap_state="absent").changed == 0
+
+
+def fill(board: Board) -> None:
+    """Put memory of a unit of its own into swap, by asking the kernel to reclaim it."""
+    script = f"import time; data = bytearray(bytes(range(256)) * ({HOG_MB} << 12)); time.sleep(3600)"
+    board.run(f"systemd-run --quiet --collect --unit={HOG} python3 -I -c {script!r}")
+    group = f"/sys/fs/cgroup/system.slice/{HOG}.service"
+    enough = (HOG_MB - 20) << 20
+    board.run(
+        f"until test $(awk '/^anon / {{print $2}}' {group}/memory.stat) -gt {enough}; do sleep 0.5; done; "
+        f"for try in 1 2 3 4 5 6 7 8; do echo 40M > {group}/memory.reclaim || true; done"
+    )

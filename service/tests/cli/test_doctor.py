@@ -149,6 +149,17 @@ def test_two_mechanisms_at_once_fail(board: Host) -> None:
     assert (status, "rpi-swap and dphys-swapfile" in text) == (Status.FAIL, True)
 
 
+def test_a_tool_that_the_role_switched_off_is_no_mechanism(board: Host) -> None:
+    put(board.root, "usr/sbin/dphys-swapfile", "")
+    put(board.root, "etc/systemd/zram-generator.conf", "[zram0]\n")
+    put(board.root, "etc/rpi/swap.conf.d/90-pinch.conf", "[Main]\nMechanism=none\n")
+    assert only(swap.check(board))[1] is Status.FAIL
+    mask = board.root / "etc/systemd/system/dphys-swapfile.service"
+    mask.parent.mkdir(parents=True, exist_ok=True)
+    mask.symlink_to("/dev/null")
+    assert only(swap.check(board))[1] is Status.OK
+
+
 def test_zram_generator_under_rpi_swap_is_no_second_mechanism(board: Host) -> None:
     put(board.root, "etc/systemd/zram-generator.conf", "")
     assert only(swap.check(board))[1] is Status.OK

@@ -15,6 +15,12 @@ _MECHANISMS = {
     "zram-generator": ("/etc/systemd/zram-generator.conf", "/usr/lib/systemd/zram-generator.conf"),
 }
 """What sets swap up, and a file that says it is installed and configured."""
+_SWITCHED_OFF = {
+    "rpi-swap": ("/etc/rpi/swap.conf.d/90-pinch.conf", "Mechanism=none"),
+    "zram-generator": ("/etc/systemd/zram-generator.conf.d/50-pinch.conf", "zram-size = 0"),
+}
+"""Where the role swap switches a tool off that stays installed, and by which words."""
+_DPHYS_UNIT = "/etc/systemd/system/dphys-swapfile.service"
 _ONE = "keep one of them: remove the other's package and reboot (the role swap does)"
 
 
@@ -31,7 +37,11 @@ class Area:
 def check(host: Host) -> list[Finding]:
     """Compare what is active with what is installed."""
     areas = _areas(host.read("/proc/swaps") or "")
-    mechanisms = [name for name, files in _MECHANISMS.items() if any(host.path(file).exists() for file in files)]
+    mechanisms = [
+        name
+        for name, files in _MECHANISMS.items()
+        if any(host.path(file).exists() for file in files) and not _switched_off(host, name)
+    ]
     if "rpi-swap" in mechanisms and "zram-generator" in mechanisms:
         # rpi-swap drives zram-generator; the two are one.
         mechanisms.remove("zram-generator")
@@ -48,6 +58,14 @@ def check(host: Host) -> list[Finding]:
     if kinds == ["zram"]:
         return [_zram(host, areas, total, made)]
     return [Finding("swap", Status.OK, f"{kinds[0]}, {size(total)}{made}")]
+
+
+def _switched_off(host: Host, name: str) -> bool:
+    if name == "dphys-swapfile":
+        link = host.path(_DPHYS_UNIT)
+        return link.is_symlink() and str(link.readlink()) == "/dev/null"
+    file, words = _SWITCHED_OFF.get(name, ("", ""))
+    return bool(file) and words in (host.read(file) or "")
 
 
 def _none(host: Host) -> Finding:

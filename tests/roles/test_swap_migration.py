@@ -280,3 +280,26 @@ def test_a_unit_whose_limit_is_too_low_for_its_swap_is_not_squeezed(folder: Path
     board.write(f"{unit}/memory.stat", f"anon {30 << 20}\nfile {30 << 20}\nkernel {2 << 20}\n")
     assert converge(board, wish_for("none")).waits == ""
     assert board.mechanism == "none"
+
+
+def test_a_switched_off_rpi_swap_does_not_remove_the_file_of_the_next(folder: Path) -> None:
+    """Without a mechanism rpi-swap removes its file at each boot, and dphys-swapfile uses the same path."""
+    board = TreeBoard(folder / "board", ["rpi-swap"])
+    board.boot()
+    board.install("dphys")
+    reach(board, wish_for("dphys"))
+    made = (board.root / "var/swap").stat().st_mtime_ns
+    board.boot()
+    assert (board.root / "var/swap").stat().st_mtime_ns == made
+
+
+def test_a_tool_that_its_owner_put_out_of_reach_stays_there(folder: Path) -> None:
+    board = TreeBoard(folder / "board", ["zram-generator", "dphys"])
+    board.link("etc/systemd/system/dphys-swapfile.service", "/dev/null")
+    board.boot()
+    before = without_ours(board.root)
+    for wanted in ("dphys", "file", "dphys", "none"):
+        reach(board, wish_for(wanted))
+    converge(board, GIVE_BACK)
+    assert without_ours(board.root) == before
+    assert board.mechanism == "zram"

@@ -181,11 +181,11 @@ def removable(state: State, root: Path) -> list[str]:
     for made in state.record.made if state.record else ():
         unit = layout.unit_of(made)
         paths += [f"{layout.SYSTEM}/{unit}", f"{layout.WANTS}/{unit}"]
-    if state.record and "dphys" in state.tools:
+    if "dphys" in state.tools:
         mask = root / layout.OUR_DPHYS_MASK
         masked = mask.is_symlink() and str(mask.readlink()) == "/dev/null"
-        paths += [layout.OUR_DPHYS_MASK] if masked and not state.record.dphys_masked else []
-        paths += [] if state.record.dphys_enabled else [dphys_wants()]
+        paths += [layout.OUR_DPHYS_MASK] if masked else []
+        paths += [dphys_wants()] if state.record and not state.record.dphys_enabled else []
     return paths
 
 

@@ -45,7 +45,8 @@ def percent_of(wish: Wish, memory_bytes: int) -> int:
 def wanted_files(wish: Wish, state: State, root: Path) -> dict[str, str | Link]:
     """Return text or link by path for every file that has to be there; ours that are missing here have to go."""
     if not wish.ours:
-        return dphys_own(root)
+        masked = state.record is not None and state.record.dphys_masked
+        return dphys_own(root) | ({layout.OUR_DPHYS_MASK: Link("/dev/null")} if masked else {})
     files: dict[str, str | Link] = {layout.OUR_ZSWAP: zswap_lines(wish, state.memory_bytes)}
     if wish.mechanism in {"zram", "rpi-swap"}:
         files[layout.OUR_ZRAM_SETUP] = (

@@ -8,16 +8,34 @@ import pytest
 from testinfra.host import Host
 
 from tests.appliance import Board
+from tests.fleet.about import PREFIX as ABOUT
+from tests.fleet.about import describe
 from tests.report import Figures, pytest_addoption, pytest_configure
 
 __all__ = ["pytest_addoption", "pytest_configure"]
 
 
+@pytest.fixture(scope="session")
+def introduced(record_testsuite_property: Callable[[str, object], None]) -> Callable[[Board], None]:
+    """Write down once what a board is."""
+    known: set[str] = set()
+
+    def introduce(board: Board) -> None:
+        name = board.variables["inventory_hostname"]
+        if name not in known:
+            known.add(name)
+            for what, value in describe(board).items():
+                record_testsuite_property(f"{ABOUT}: {what}", value)
+
+    return introduce
+
+
 @pytest.fixture(scope="module")
-def board(host: Host) -> Iterator[Board]:
+def board(host: Host, introduced: Callable[[Board], None]) -> Iterator[Board]:
     """The board under test, one for each host of the inventory."""
     board = Board(host)
     board.await_service()
+    introduced(board)
     yield board
     board.close()
 

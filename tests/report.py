@@ -69,7 +69,7 @@ class Reporter:
         """Keep the result of a test, and of a fixture that failed."""
         if report.when != "call" and report.passed:
             return
-        figures = [_figure(name, value) for name, value in report.user_properties if str(name).startswith(PREFIX)]
+        figures = [read_figure(name, value) for name, value in report.user_properties if str(name).startswith(PREFIX)]
         why = str(report.longrepr).strip().splitlines()[-1] if report.failed else ""
         self.outcomes[report.nodeid] = _Outcome(report.duration, report.outcome, figures, why)
 
@@ -115,7 +115,8 @@ class Reporter:
             yield f"| `{_short(node)}` | {outcome.result}{note} | {outcome.seconds:.1f} |"
 
 
-def _figure(name: str, value: object) -> Figure:
+def read_figure(name: str, value: object) -> Figure:
+    """Return the figure that a test has recorded as a property of this name and value."""
     matched = re.fullmatch(r"(.*?)(?: \((.*)\))?", str(value))
     said, bound = matched.groups() if matched else (str(value), "")
     return Figure(name.removeprefix(f"{PREFIX}: "), said, bound or "")

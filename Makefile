@@ -84,7 +84,7 @@ image-base image-bookworm image-trixie-16k image-armhf: image-%: $(READY)
 lint: $(READY) ## ruff, mypy strict, ansible-lint production, yamllint
 	ruff check .
 	ruff format --check .
-	mypy service roles/pinch roles/preflight/planning roles/preflight/module_utils \
+	mypy service ansible roles/pinch roles/preflight/planning roles/preflight/module_utils \
 	    roles/packages roles/common roles/sysctl roles/readahead roles/journald roles/tmp \
 	    roles/readme.py roles/models/pipeline/pinch_models image/pinch_image tests
 	MYPYPATH=roles/models/pipeline:roles/models/pipeline/tests mypy roles/models/pipeline/tests

@@ -19,6 +19,10 @@ def test_the_readme_is_what_the_specification_generates(role: str) -> None:
     assert (ROLES / role / "README.md").read_text("utf-8") == readme.render(ROLES / role)
 
 
+def test_the_page_of_all_variables_is_what_the_specifications_generate() -> None:
+    assert readme.VARIABLES.read_text("utf-8") == readme.render_variables()
+
+
 @pytest.mark.parametrize("role", ROLE_NAMES)
 def test_every_task_has_the_tag_of_its_role(role: str) -> None:
     tasks = readme.yaml.safe_load((ROLES / role / "tasks" / "main.yml").read_text("utf-8"))

@@ -33,14 +33,15 @@ def main() -> None:
         port = socket.socket()
         port.bind((f"127.20.{number // 250}.{number % 250 + 1}", 0))
         listening[board.name] = port.getsockname()
-        held.append(port)
-        if board.kind == "refuses":
+        if board.kind != "refuses":
+            port.listen(64)
+        if board.kind in {"refuses", "hangs"}:
+            held.append(port)
             continue
-        port.listen(64)
-        if board.kind == "answers":
-            place = world / str(number)
-            write_layer(board, place, authorized, host_key)
-            (place / "mount").mkdir()
+        place = world / str(number)
+        write_layer(board, place, authorized, host_key)
+        (place / "mount").mkdir()
+        with port:
             start(board, [place / "root", *below], place, port)
     print(json.dumps(listening), flush=True)
     sys.stdin.read()

@@ -10,7 +10,8 @@ from pinch.tiers import MEBIBYTE, Machine, Tier, load_tiers
 
 PYTHON = "3.13"
 """The Python that a board says it has: trixie's. It really runs this machine's."""
-KINDS = ("answers", "refuses", "hangs")
+KINDS = ("answers", "refuses", "hangs", "idle")
+"""What the ssh port does: let one in, refuse connections, take them and say nothing; `idle` lacks only the service."""
 PRESSURE = "some avg10=0.00 avg60=0.00 avg300=0.00 total=0\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n"
 SYSTEM = {
     "etc/os-release": 'PRETTY_NAME="Debian GNU/Linux 13 (trixie)"\nID=debian\nVERSION_ID="13"\n',
@@ -41,7 +42,7 @@ esac
 
 
 class SimulatedBoard(NamedTuple):
-    """A board: `memory_mb` is its MemTotal; `kind` says how its ssh port behaves."""
+    """A board: `memory_mb` is its MemTotal, `kind` one of `KINDS`."""
 
     name: str
     memory_mb: int = 3790

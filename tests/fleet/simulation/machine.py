@@ -57,7 +57,8 @@ def _in_child(board: SimulatedBoard, layers: list[Path], folder: Path, listener:
 def _run(board: SimulatedBoard, layers: list[Path], folder: Path, listener: socket.socket, tell: int) -> None:
     socket.sethostname(board.name)
     # Before the move: Python's own files are not among the board's.
-    serve(board)
+    if board.kind == "answers":
+        serve(board)
     _move_in(layers, folder)
     signal.signal(signal.SIGCHLD, _reap)
     os.mkfifo(POWER)

@@ -61,7 +61,9 @@ def as_markdown(rows: Sequence[Row]) -> str:
 def as_json(rows: Sequence[Row]) -> str:
     """Return the same as JSON: `hosts` and the count of each verdict under `totals`."""
     counted = {verdict: sum(row.verdict == verdict for row in rows) for verdict in VERDICTS}
-    return json.dumps({"hosts": [row._asdict() for row in rows], "totals": counted}, indent=1, ensure_ascii=False) + "\n"
+    return (
+        json.dumps({"hosts": [row._asdict() for row in rows], "totals": counted}, indent=1, ensure_ascii=False) + "\n"
+    )
 
 
 def summary(rows: Sequence[Row]) -> str:

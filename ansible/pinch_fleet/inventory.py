@@ -21,9 +21,9 @@ def hosts_file(boards: Sequence[Listed], source: str) -> str:
     """Return `hosts.yml`: the group pinch, and in it a group for each tier and each site."""
     children: dict[str, dict[str, Any]] = {}
     for board in boards:
-        for group in (f"tier_{board.tier}" if board.tier else "", f"site_{board.site}" if board.site else ""):
-            if group:
-                children.setdefault(group, {"hosts": {}})["hosts"][board.name] = {}
+        for kind, of in (("tier", board.tier), ("site", board.site)):
+            if of:
+                children.setdefault(f"{kind}_{of}", {"hosts": {}})["hosts"][board.name] = {}
     group: dict[str, Any] = {"hosts": {board.name: _variables(board) for board in boards}}
     if children:
         group["children"] = dict(sorted(children.items()))
@@ -35,7 +35,7 @@ def group_files(boards: Sequence[Listed]) -> dict[str, str]:
     """Return the variables of each tier's group and an empty file for each site's, by file name."""
     files = {f"tier_{board.tier}.yml": f"---\npinch_tier: {board.tier}\n" for board in boards if board.tier}
     sites = {
-        f"site_{board.site}.yml": f"---\n# What holds for the boards at {board.site}: docs/variables.md lists what there is.\n"
+        f"site_{board.site}.yml": f"---\n# What holds for the boards at {board.site}; see docs/variables.md.\n"
         for board in boards
         if board.site
     }

@@ -75,7 +75,9 @@ def by_pattern(names: str, addresses_from: str = "", **common: str) -> list[List
         begin = ipaddress.ip_address(addresses_from) if addresses_from else None
         addresses = [str(begin + step) if begin else "" for step in range(last - first + 1)]
     except (ValueError, ipaddress.AddressValueError) as error:
-        raise ListingError([f"the first address is {addresses_from!r}: {error}; expected one such as 10.0.0.1"]) from error
+        raise ListingError(
+            [f"the first address is {addresses_from!r}: {error}; expected one such as 10.0.0.1"]
+        ) from error
     rows = [
         (0, {"name": f"{found['stem']}{number:0{width}}", "address": address, **common})
         for number, address in zip(range(first, last + 1), addresses, strict=True)
@@ -118,7 +120,9 @@ def _from_csv(source: str, text: str) -> list[tuple[int, dict[str, Any]]]:
         if not any(cell.strip() for cell in cells) or cells[0].startswith("#"):
             continue
         if len(cells) > len(columns):
-            problems.append(f"{source} line {reader.line_num}: {len(cells)} cells; expected {len(columns)}, as in line 1")
+            problems.append(
+                f"{source} line {reader.line_num}: {len(cells)} cells; expected {len(columns)}, as in line 1"
+            )
         rows.append((reader.line_num, dict(zip(columns, (cell.strip() for cell in cells), strict=False))))
     if problems:
         raise ListingError(problems)

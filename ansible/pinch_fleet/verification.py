@@ -21,7 +21,9 @@ SECRET = ("pinch_tokens", "pinch_provider_key")
 """Variables of the roles that no test needs and that are not to lie on the controller's disk."""
 
 
-def boards(hosts: Iterable[str], variables: Mapping[str, Mapping[str, Any]], roles: Iterable[str]) -> list[dict[str, Any]]:
+def boards(
+    hosts: Iterable[str], variables: Mapping[str, Mapping[str, Any]], roles: Iterable[str]
+) -> list[dict[str, Any]]:
     """Return name, reason against it and variables of each host.
 
     Args:

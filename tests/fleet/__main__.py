@@ -5,7 +5,6 @@ Prints JSON: the report's path, and of each host that did not pass the reason.
 
 from __future__ import annotations
 
-import asyncio
 import datetime
 import json
 import sys
@@ -29,7 +28,7 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     with tempfile.TemporaryDirectory(prefix="pinch-verify-") as secrets:
-        runs = asyncio.run(run_all(plan, folder / "hosts", Path(secrets), _tell))
+        runs = run_all(plan, folder / "hosts", Path(secrets), _tell)
     results = [read_result(run, plan.limit_s) for run in runs]
     results += [not_reached(host) for host in plan.hosts if host.why]
     page, text, junit = write(folder, head(plan, begin), results)

@@ -32,7 +32,9 @@ def watch(command: list[str], cwd: Path, environment: dict[str, str], limit_s: f
     begin = time.monotonic()
     done = threading.Event()
     peaks = [0, 0]
-    with subprocess.Popen(command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+    with subprocess.Popen(
+        command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as process:
 
         def look() -> None:
             while not done.wait(EVERY_S):

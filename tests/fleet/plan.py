@@ -12,7 +12,7 @@ import psutil
 from tests.cache import REPOSITORY
 
 PROCESS_MB = 160
-"""Memory that a host's tests are reckoned with: pytest, testinfra and ssh; `python -m tests.fleet.hundred` prints it."""
+"""Memory that the tests of a host are reckoned with; `python -m tests.fleet.hundred` prints what all of them take."""
 PER_CORE = 4
 """Processes a core: most of the time they wait for a board."""
 
@@ -64,7 +64,7 @@ def read_plan(asked: Mapping[str, Any]) -> Plan:
 
 
 def bearable(hosts: int, forks: int) -> int:
-    """Return how many hosts this machine can verify at once: by Ansible's forks, its cores and half of its free memory."""
+    """Return how many hosts may be verified at once: by Ansible's forks, the cores and half of the free memory."""
     available = psutil.virtual_memory().available // 2**20
     return max(1, min(hosts, forks, PER_CORE * (os.cpu_count() or 1), available // 2 // PROCESS_MB))
 

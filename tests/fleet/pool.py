@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import re
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -41,7 +42,7 @@ class Run(NamedTuple):
         return self.folder / "pytest.log"
 
 
-async def run_all(plan: Plan, folder: Path, secrets: Path, tell: Callable[[str], None]) -> list[Run]:
+def run_all(plan: Plan, folder: Path, secrets: Path, tell: Callable[[str], None]) -> list[Run]:
     """Run the tests of all hosts that were reached, and return how each ended, in the plan's order.
 
     Args:
@@ -50,38 +51,38 @@ async def run_all(plan: Plan, folder: Path, secrets: Path, tell: Callable[[str],
         secrets: folder that only this user reads; holds inventories while the tests run.
         tell: gets a line whenever a host is done.
     """
-    places = asyncio.Semaphore(plan.parallel)
 
-    async def one(number: int, host: Host) -> Run:
-        async with places:
-            run = await _run(plan, host, folder / f"{number:03}-{_plain(host.name)}", secrets / f"{number:03}.json")
+    def one(number: int, host: Host) -> Run:
+        run = _run(plan, host, folder / f"{number:03}-{_plain(host.name)}", secrets / f"{number:03}.json")
         tell(f"{host.name}: {'given up' if run.status is None else f'status {run.status}'} after {run.seconds:.0f} s")
         return run
 
-    return await asyncio.gather(*(one(n, host) for n, host in enumerate(plan.hosts, start=1) if not host.why))
+    reached = [(number, host) for number, host in enumerate(plan.hosts, start=1) if not host.why]
+    with ThreadPoolExecutor(plan.parallel) as places:
+        return list(places.map(lambda pair: one(*pair), reached))
 
 
-async def _run(plan: Plan, host: Host, folder: Path, inventory: Path) -> Run:
+def _run(plan: Plan, host: Host, folder: Path, inventory: Path) -> Run:
     folder.mkdir(parents=True)
     inventory.write_text(json.dumps({"pinch": {"hosts": {host.name: host.variables}}}), "utf-8")
     begin = time.monotonic()
     run = Run(host, folder, 0.0, None)
     with run.log.open("wb") as log:
-        process = await asyncio.create_subprocess_exec(
-            *_pytest(plan, run, inventory),
+        process = subprocess.Popen(
+            _pytest(plan, run, inventory),
             cwd=REPOSITORY,
             env={**os.environ, "ANSIBLE_CONFIG": str(REPOSITORY / "ansible" / "ansible.cfg")},
-            stdin=asyncio.subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             start_new_session=True,
         )
         try:
-            status = await asyncio.wait_for(process.wait(), plan.limit_s)
-        except TimeoutError:
+            status = process.wait(plan.limit_s)
+        except subprocess.TimeoutExpired:
             status = None
         finally:
-            await _end(process)
+            _end(process)
             inventory.unlink()
     return run._replace(seconds=time.monotonic() - begin, status=status)
 
@@ -95,16 +96,16 @@ def _pytest(plan: Plan, run: Run, inventory: Path) -> list[str]:
     ]
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
+def _end(process: subprocess.Popen[bytes]) -> None:
     """End a process and all that it started: first so that it can write what it has, then by force."""
     if process.returncode is None:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGINT)
-        with suppress(TimeoutError):
-            await asyncio.wait_for(process.wait(), GRACE_S)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(GRACE_S)
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    await process.wait()
+    process.wait()
 
 
 def _plain(name: str) -> str:

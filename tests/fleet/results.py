@@ -18,10 +18,8 @@ VERDICTS = ("failed", "given up", "not reached", "passed")
 _NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-class TestResult(NamedTuple):
+class Outcome(NamedTuple):
     """A test: `outcome` is passed, failed or skipped, `why` one line, `detail` all that pytest said."""
-
-    __test__ = False
 
     name: str
     outcome: str
@@ -39,7 +37,7 @@ class HostResult(NamedTuple):
     reason: str
     seconds: float
     about: dict[str, str]
-    tests: list[TestResult]
+    tests: list[Outcome]
 
     def count(self, outcome: str) -> int:
         """Return how many tests ended so."""
@@ -66,7 +64,7 @@ def read_result(run: Run, limit_s: float) -> HostResult:
     return HostResult(run.host.name, verdict, reason, run.seconds, about, tests)
 
 
-def read_junit(file: Path) -> tuple[dict[str, str], list[TestResult]]:
+def read_junit(file: Path) -> tuple[dict[str, str], list[Outcome]]:
     """Return what a JUnit file of pytest says about the board, and its tests."""
     suite = next(ElementTree.parse(file).iter("testsuite"))
     said = [(str(each.get("name")), str(each.get("value"))) for each in suite.findall("properties/property")]
@@ -79,14 +77,14 @@ def clean(text: str) -> str:
     return _NOT_IN_XML.sub("\ufffd", text)
 
 
-def _test(case: ElementTree.Element) -> TestResult:
+def _test(case: ElementTree.Element) -> Outcome:
     bad = [*case.findall("failure"), *case.findall("error")]
     skipped = case.find("skipped")
     named = [(str(each.get("name")), str(each.get("value"))) for each in case.findall("properties/property")]
     found = bad[0] if bad else skipped
     outcome = "failed" if bad else "skipped" if skipped is not None else "passed"
     lines = str(found.get("message") or found.text or "").strip().splitlines() if found is not None else []
-    return TestResult(
+    return Outcome(
         name=_short(str(case.get("classname")), str(case.get("name"))),
         outcome=outcome,
         seconds=float(case.get("time") or 0),

@@ -48,7 +48,7 @@ def _in_child(board: SimulatedBoard, layers: list[Path], folder: Path, listener:
         os.close(tell)
         # The board's first process ends all others when it ends; nobody waits for this one.
         os.wait()
-    except BaseException:
+    except (OSError, ValueError):
         traceback.print_exc()
     finally:
         os._exit(1)
@@ -80,8 +80,8 @@ def _answer(listener: socket.socket) -> None:
     with connection:
         subprocess.Popen(
             ["/usr/sbin/sshd", "-i", "-f", "/etc/ssh/sshd_config"],
-            stdin=connection,
-            stdout=connection,
+            stdin=connection.fileno(),
+            stdout=connection.fileno(),
             stderr=subprocess.DEVNULL,
         )
 

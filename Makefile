@@ -4,6 +4,7 @@
 PYTHON ?= python3
 BOARD ?= pi4
 INVENTORY ?= ansible/inventory/emulated
+SUITES ?= tests/board
 BIN := $(CURDIR)/.venv/bin
 READY := .venv/ready
 ROOT := $(if $(filter 0,$(shell id -u)),,sudo)
@@ -48,16 +49,17 @@ serve: $(READY) ## run the service on this machine in the foreground, its state 
 	    python -m pinch_models build $(MODEL) --out $(SERVED_MODEL))
 	exec pinch serve
 
-verify: $(READY) ## prove the budget of the boards of INVENTORY; the report lands in reports/
-	pytest tests/board tests/budget --hosts='ansible://pinch' --ansible-inventory=$(INVENTORY)
+verify: $(READY) ## verify the boards of INVENTORY side by side, one report in reports/; SUITES names what is run
+	ansible-playbook -i $(INVENTORY) ansible/verify.yml -e '{"verify_suites": "$(SUITES)"}'
 
 test: $(READY) browser image-base lint ## what CI runs: every suite but the long scenarios
-	pytest service/tests tests/roles tests/matrix tests/profiles tests/faults tests/provider tests/openclaw
+	pytest service/tests tests/roles tests/fleet tests/matrix tests/profiles tests/faults tests/provider tests/openclaw
 	pytest roles/models/pipeline/tests
 	pytest image/tests -m "not emulated"
 	molecule test -s default
 
 test-all: test image-bookworm image-trixie-16k image-armhf ## that, the whole load on every tier, and the power cuts
+	python -m tests.fleet.hundred
 	pytest image/tests -m emulated
 	molecule test -s minimal
 	molecule test -s pi4

@@ -51,7 +51,7 @@ def not_reached(host: Host) -> HostResult:
 
 def read_result(run: Run, limit_s: float) -> HostResult:
     """Return the result of a host whose tests ran, or were given up after `limit_s` seconds."""
-    about, tests = read_junit(run.junit) if run.junit.exists() else ({}, [])
+    about, tests = read_junit(run.junit, run.host.name) if run.junit.exists() else ({}, [])
     failed = [test for test in tests if test.outcome == "failed"]
     if run.status is None:
         verdict, reason = "given up", f"the tests were not done after {limit_s:g} s; {len(tests)} of them have a result"
@@ -64,12 +64,12 @@ def read_result(run: Run, limit_s: float) -> HostResult:
     return HostResult(run.host.name, verdict, reason, run.seconds, about, tests)
 
 
-def read_junit(file: Path) -> tuple[dict[str, str], list[Outcome]]:
-    """Return what a JUnit file of pytest says about the board, and its tests."""
+def read_junit(file: Path, host: str) -> tuple[dict[str, str], list[Outcome]]:
+    """Return what a JUnit file of pytest says about the board `host`, and its tests."""
     suite = next(ElementTree.parse(file).iter("testsuite"))
     said = [(str(each.get("name")), str(each.get("value"))) for each in suite.findall("properties/property")]
     about = {name.removeprefix(f"{ABOUT}: "): value for name, value in said if name.startswith(f"{ABOUT}: ")}
-    return about, [_test(case) for case in suite.findall("testcase")]
+    return about, [_test(case, host) for case in suite.findall("testcase")]
 
 
 def clean(text: str) -> str:
@@ -77,7 +77,7 @@ def clean(text: str) -> str:
     return _NOT_IN_XML.sub("\ufffd", text)
 
 
-def _test(case: ElementTree.Element) -> Outcome:
+def _test(case: ElementTree.Element, host: str) -> Outcome:
     bad = [*case.findall("failure"), *case.findall("error")]
     skipped = case.find("skipped")
     named = [(str(each.get("name")), str(each.get("value"))) for each in case.findall("properties/property")]
@@ -85,7 +85,7 @@ def _test(case: ElementTree.Element) -> Outcome:
     outcome = "failed" if bad else "skipped" if skipped is not None else "passed"
     lines = str(found.get("message") or found.text or "").strip().splitlines() if found is not None else []
     return Outcome(
-        name=_short(str(case.get("classname")), str(case.get("name"))),
+        name=_short(str(case.get("classname")), str(case.get("name")), host),
         outcome=outcome,
         seconds=float(case.get("time") or 0),
         why=lines[0][:300] if lines else "",
@@ -94,11 +94,11 @@ def _test(case: ElementTree.Element) -> Outcome:
     )
 
 
-def _short(module: str, name: str) -> str:
+def _short(module: str, name: str, host: str) -> str:
     """Return the test's name without the host, which is said once for all its tests."""
     test, _, parameters = name.partition("[")
-    rest = [part for part in [re.sub(r"^ansible://[^\]]*?(?=-|\]|$)", "", parameters).strip("-]")] if part]
-    return f"{module.rpartition('.')[2]}::{test}" + (f"[{rest[0]}]" if rest else "")
+    rest = parameters.removesuffix("]").removeprefix(f"ansible://{host}").strip("-")
+    return f"{module.rpartition('.')[2]}::{test}" + (f"[{rest}]" if rest else "")
 
 
 def _last_line(log: Path) -> str:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.fleet.plan import Host, Plan, PlanError, bearable, read_plan
 from tests.fleet.pool import Run
 from tests.fleet.report import Head, head, in_order, spreads, write
-from tests.fleet.results import HostResult, Outcome, not_reached, read_result
+from tests.fleet.results import HostResult, Outcome, not_reached, read_junit, read_result
 from tests.report import Figure
 
 HOSTILE = "</td><script>alert(1)</script>|`\n# head\x00\x1b[31m{{ 7 * 7 }}"
@@ -166,6 +166,21 @@ def test_what_pytest_says_arrives_with_figures_and_reason(tmp_path: Path) -> Non
     assert [test.outcome for test in result.tests] == ["passed", "failed", "skipped", "failed"]
     assert result.tests[0].figures == [Figure("memory.max", "100 MB", "= 100 MB")]
     assert "no tunnel" in result.tests[3].why
+
+
+@pytest.mark.parametrize(
+    ("name", "short"),
+    [
+        ("test_a[ansible://pi-001]", "board::test_a"),
+        ("test_a[ansible://pi-001-/etc/x-root:-420]", "board::test_a[/etc/x-root:-420]"),
+        ("test_a", "board::test_a"),
+    ],
+)
+def test_the_name_of_a_test_is_said_without_its_board(tmp_path: Path, name: str, short: str) -> None:
+    case = f'<testsuites><testsuite><testcase classname="tests.board" name="{name}" time="1"/></testsuite></testsuites>'
+    (tmp_path / "junit.xml").write_text(case, "utf-8")
+    _, (test,) = read_junit(tmp_path / "junit.xml", "pi-001")
+    assert test.name == short
 
 
 def test_tests_that_never_began_are_no_success(tmp_path: Path) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
+ROLES = Path(__file__).resolve().parents[2] / "roles"
 CONNECTION = (
     "ansible_connection",
     "ansible_host",
@@ -21,17 +23,14 @@ SECRET = ("pinch_tokens", "pinch_provider_key")
 """Variables of the roles that no test needs and that are not to lie on the controller's disk."""
 
 
-def boards(
-    hosts: Iterable[str], variables: Mapping[str, Mapping[str, Any]], roles: Iterable[str]
-) -> list[dict[str, Any]]:
+def boards(hosts: Iterable[str], variables: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return name, reason against it and variables of each host.
 
     Args:
         hosts: names.
         variables: by name of the host, templates resolved; `fleet_reached` is the playbook's.
-        roles: roles whose variables tests look at.
     """
-    prefixes = tuple(f"{role}_" for role in roles)
+    prefixes = tuple(f"{path.parents[1].name}_" for path in ROLES.glob("*/meta/argument_specs.yml"))
     return [_board(str(host), variables[host], prefixes) for host in hosts]
 
 

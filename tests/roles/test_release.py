@@ -27,6 +27,7 @@ from tests.roles.sources import REPOSITORY, load
 
 tree = load("pinch/library/release_tree.py")
 state = load("pinch/library/deployment_state.py")
+generations = load("pinch/module_utils/pinch_generations.py")
 
 
 def elf(machine: int, bits: int = 64) -> bytes:
@@ -219,10 +220,10 @@ def test_a_module_that_does_not_compile_is_named(tmp_path: Path) -> None:
 def test_the_link_moves_in_one_step_and_over_what_a_dead_run_left(tmp_path: Path) -> None:
     link = tmp_path / "current"
     (tmp_path / ".current.new").symlink_to("half")
-    assert tree.point(link, "releases/a")
-    assert not tree.point(link, "releases/a")
-    assert tree.point(link, "releases/b")
-    assert state.link(link) == "releases/b"
+    assert generations.point(link, "releases/a")
+    assert not generations.point(link, "releases/a")
+    assert generations.point(link, "releases/b")
+    assert str(link.readlink()) == "releases/b"
 
 
 def test_old_releases_and_leftovers_go_but_never_the_current_nor_the_one_before(tmp_path: Path) -> None:

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.pinch_board import Board
+from ansible.module_utils.pinch_generations import GenerationError, Generations
 
 DOCUMENTATION = r"""
 module: deployment_state
@@ -20,10 +21,18 @@ options:
     description: Link on the search path that starts the command line.
     type: path
     required: true
+  models:
+    description: Folder that holds the models and the link C(current).
+    type: path
+    required: true
   unit:
     description: The service's unit.
     type: str
     required: true
+  back_to:
+    description: >-
+      Release that the board is to go back to, empty for the one before; fails with a sentence where it cannot.
+    type: str
 author: The Pinch authors
 """
 EXAMPLES = r"""
@@ -31,14 +40,16 @@ EXAMPLES = r"""
   deployment_state:
     home: /opt/pinch
     launcher: /usr/local/bin/pinch
+    models: /var/lib/pinch-models
     unit: pinch.service
 """
 RETURN = r"""
 state:
   description: >-
-    C(releases), names of whole releases; C(current), the one that the link names; C(launcher), where the
-    launcher points; C(unit), whether systemd has a file for the unit; C(active); C(deployment), the value of
-    DEPLOYMENT in the running process; C(memory_max), bytes, 0 where the kernel sets no limit.
+    C(releases), names of whole releases; C(generations), those of them that can run again as they did; C(current),
+    the one that the link names; C(active); C(release), the one that the running process has mapped; C(deployment),
+    the value of DEPLOYMENT in the running process; C(memory_max), bytes, 0 where the kernel sets no limit;
+    C(target), the release that O(back_to) means.
   returned: always
   type: dict
 """
@@ -53,58 +64,36 @@ def releases(home: Path) -> list[str]:
     return sorted(path.name for path in whole)
 
 
-def link(path: Path) -> str:
-    """Return where a link points, empty where it does not exist or is none."""
-    return str(path.readlink()) if path.is_symlink() else ""
-
-
-def properties(unit: str) -> dict[str, str]:
-    """Return what systemd says about `unit`."""
-    names = "LoadState,ActiveState,MainPID,ControlGroup"
-    done = subprocess.run(["systemctl", "show", unit, "--property", names], capture_output=True, text=True, check=False)
-    return dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
-
-
-def environment(pid: int) -> dict[str, str]:
-    """Return the environment that process `pid` was started with; none where there is no such process."""
-    try:
-        raw = Path(f"/proc/{pid}/environ").read_bytes() if pid else b""
-    except OSError:
-        return {}
-    pairs = (part.decode("utf-8", "replace").partition("=") for part in raw.split(b"\0"))
-    return {name: value for name, separator, value in pairs if separator}
-
-
-def memory_max(control_group: str) -> int:
-    """Return the hard limit in bytes that the kernel enforces on a control group, 0 where it enforces none."""
-    path = Path("/sys/fs/cgroup") / control_group.lstrip("/") / "memory.max"
-    try:
-        text = path.read_text("ascii").strip() if control_group else "max"
-    except OSError:
-        return 0
-    return 0 if text == "max" else int(text)
-
-
 def main() -> None:
     """Read and return."""
     module = AnsibleModule(
         argument_spec={
             "home": {"type": "path", "required": True},
             "launcher": {"type": "path", "required": True},
+            "models": {"type": "path", "required": True},
             "unit": {"type": "str", "required": True},
+            "back_to": {"type": "str"},
         },
         supports_check_mode=True,
     )
     home = Path(module.params["home"])
-    shown = properties(module.params["unit"])
+    board = Board(home, Path(module.params["launcher"]), Path(module.params["models"]), module.params["unit"])
+    generations = Generations(home)
+    running = board.running()
+    try:
+        back_to = module.params["back_to"]
+        target = "" if back_to is None else generations.target(back_to, board.linked()).release
+    except GenerationError as error:
+        module.fail_json(msg=f"{error}. Nothing was changed")
     state = {
         "releases": releases(home),
-        "current": Path(link(home / "current")).name,
-        "launcher": link(Path(module.params["launcher"])),
-        "unit": shown.get("LoadState") == "loaded",
-        "active": shown.get("ActiveState") == "active",
-        "deployment": environment(int(shown.get("MainPID") or 0)).get("DEPLOYMENT", ""),
-        "memory_max": memory_max(shown.get("ControlGroup", "")),
+        "generations": generations.known(),
+        "current": board.linked(),
+        "active": running.active,
+        "release": running.release,
+        "deployment": running.deployment,
+        "memory_max": running.memory_max,
+        "target": target,
     }
     module.exit_json(changed=False, state=state)
 

@@ -17,16 +17,11 @@ DOCUMENTATION = r"""
 module: release_tree
 short_description: Put a release of the service in place
 description:
-  - Unpacks a release beside the others, compiles its bytecode, gives it its name in one step and lets the
-    link C(current) point to it. A run that dies before that leaves only a folder C(.partial), which the next
-    run removes.
+  - Unpacks a release beside the others, compiles its bytecode and gives it its name in one step; the link C(current)
+    stays. A run that dies before that leaves only a folder C(.partial), which the next run removes.
 options:
   home:
     description: Folder that holds C(releases/) and the link C(current).
-    type: path
-    required: true
-  launcher:
-    description: Link on the search path that starts the command line.
     type: path
     required: true
   name:
@@ -49,7 +44,6 @@ EXAMPLES = r"""
 - name: Install the release
   release_tree:
     home: /opt/pinch
-    launcher: /usr/local/bin/pinch
     name: 1.0.0-0a1b2c3d
     archive: /var/tmp/pinch-1.0.0-0a1b2c3d.tar.zst
     sha256: "{{ release.sha256 }}"
@@ -108,36 +102,24 @@ def compile_bytecode(library: Path) -> None:
         raise ReleaseTreeError(f"bytecode of {library} could not be compiled: {(done.stdout + done.stderr).strip()}")
 
 
-def point(link: Path, target: str) -> bool:
-    """Let `link` point to `target` in one step; return whether that changed anything."""
-    if link.is_symlink() and str(link.readlink()) == target:
-        return False
-    link.parent.mkdir(parents=True, exist_ok=True)
-    fresh = link.with_name(f".{link.name}.new")
-    fresh.unlink(missing_ok=True)
-    fresh.symlink_to(target)
-    fresh.replace(link)
-    return True
-
-
 def surplus(releases: Path, name: str, previous: str, keep: int) -> list[Path]:
-    """Return leftovers of dead runs and the oldest releases beyond `keep`."""
+    """Return leftovers of dead runs and the oldest releases beyond `keep`; those that were never healthy go first."""
     if not releases.is_dir():
         return []
     folders = [path for path in releases.iterdir() if path.is_dir()]
     leftovers = [path for path in folders if path.suffix == ".partial"]
     whole = [path for path in folders if path.suffix != ".partial" and path.name not in {name, previous}]
-    whole.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+    generations = releases.parent / "generations"
+    whole.sort(key=lambda path: ((generations / f"{path.name}.json").exists(), path.stat().st_mtime), reverse=True)
     held = len({name, previous} - {""})
     return leftovers + whole[max(keep - held, 0) :]
 
 
 def main() -> None:
-    """Install, link and tidy."""
+    """Install and tidy."""
     module = AnsibleModule(
         argument_spec={
             "home": {"type": "path", "required": True},
-            "launcher": {"type": "path", "required": True},
             "name": {"type": "str", "required": True},
             "archive": {"type": "path"},
             "sha256": {"type": "str"},
@@ -147,11 +129,11 @@ def main() -> None:
         required_together=[("archive", "sha256")],
     )
     home, name = Path(module.params["home"]), module.params["name"]
-    releases, current, launcher = home / "releases", home / "current", Path(module.params["launcher"])
+    releases, current = home / "releases", home / "current"
     previous = current.readlink().name if current.is_symlink() else ""
     installed = (releases / name / "release.json").exists()
     if module.check_mode:
-        module.exit_json(changed=not installed or previous != name or not launcher.is_symlink(), removed=[], seconds={})
+        module.exit_json(changed=not installed, removed=[], seconds={})
     seconds: dict[str, float] = {}
     try:
         # Leftovers first: they may hold the space that the new release needs.
@@ -173,8 +155,6 @@ def main() -> None:
             partial.rename(releases / name)
             os.utime(releases / name)
             seconds = {"unpack": round(unpacked - started, 1), "compile": round(time.monotonic() - unpacked, 1)}
-        linked = point(current, f"releases/{name}")
-        linked = point(launcher, str(current / "bin" / "pinch")) or linked
         if module.params["archive"]:
             Path(module.params["archive"]).unlink(missing_ok=True)
         os.sync()
@@ -182,9 +162,7 @@ def main() -> None:
         module.fail_json(msg=str(error))
     except OSError as error:
         module.fail_json(msg=f"{error.filename or home}: {error.strerror}; free the disk of the board and run again")
-    module.exit_json(
-        changed=not installed or linked or bool(removed), removed=[path.name for path in removed], seconds=seconds
-    )
+    module.exit_json(changed=not installed or bool(removed), removed=[path.name for path in removed], seconds=seconds)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,197 @@
+#!/usr/bin/python
+"""Ansible module: run a release beside the one that serves, on a copy of its store, before it takes over."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.pinch_board import TOKENS, Board
+from ansible.module_utils.pinch_generations import Generations, write_whole
+from ansible.module_utils.pinch_service import Address, Service, address, first_token
+
+DOCUMENTATION = r"""
+module: release_rehearsal
+short_description: Run a release beside the one that serves
+description:
+  - Starts the release under its own unit's limits and sandbox, on a copy of the store and another port, and has it
+    answer, remember and recall. The service that runs goes on meanwhile, so a release that does not start costs it
+    nothing. Everything of the rehearsal is removed at the end, and ends by itself where the run is cut.
+options:
+  home:
+    description: Folder that holds C(releases/).
+    type: path
+    required: true
+  release:
+    description: Release to rehearse; it is unpacked already.
+    type: str
+    required: true
+  files:
+    description: Text of its settings and units by path; without them it goes back to those it had.
+    type: dict
+  snapshot:
+    description: Snapshot of the store that is running.
+    type: path
+    required: true
+  patience_s:
+    description: Seconds that the start may take.
+    type: float
+    required: true
+author: The Pinch authors
+"""
+EXAMPLES = r"""
+- name: Rehearse the release beside the one that runs
+  release_rehearsal:
+    home: /opt/pinch
+    release: 1.0.0-0a1b2c3d
+    files: "{{ files }}"
+    snapshot: "{{ kept.file }}"
+    patience_s: 180
+"""
+RETURN = r"""
+seconds:
+  description: From the start until it was ready.
+  returned: success
+  type: float
+"""
+
+UNIT = "pinch-rehearsal.service"
+UNITS = Path("/run/systemd/system")
+STATE = Path("/var/lib/pinch-rehearsal")
+SETTINGS = "/etc/pinch/pinch.toml"
+SERVICE = "/etc/systemd/system/pinch.service"
+LOOK_S = 0.3
+LONGEST_S = 900
+"""A rehearsal whose run was cut ends by itself after this many seconds."""
+
+
+class RehearsalError(Exception):
+    """A release that failed; the message says why."""
+
+
+def free_port() -> int:
+    """Return a port of the loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def drop_in(program: Path, settings: Path, port: int, longest_s: int = LONGEST_S) -> str:
+    """Return what differs between the service's unit and its rehearsal, as a drop-in."""
+    return f"""[Unit]
+Description=Pinch, a release that is tried before it serves
+[Service]
+ExecStart=
+ExecStart={program} serve
+Restart=no
+RuntimeMaxSec={longest_s}
+StateDirectory=
+StateDirectory=pinch-rehearsal pinch-rehearsal/tmp
+Environment=TMPDIR=%S/pinch-rehearsal/tmp SQLITE_TMPDIR=%S/pinch-rehearsal/tmp
+Environment=PINCH_STATE_DIR=%S/pinch-rehearsal PINCH_CONFIG={settings} PINCH_LISTEN=127.0.0.1:{port}
+"""
+
+
+def systemctl(*words: str) -> str:
+    """Call systemctl and return what it says; it may fail."""
+    done = subprocess.run(["systemctl", *words], capture_output=True, text=True, check=False)
+    return done.stdout.strip() or done.stderr.strip()
+
+
+def clear() -> None:
+    """Remove what a rehearsal is made of."""
+    if (UNITS / UNIT).exists():
+        systemctl("kill", "--signal=SIGKILL", UNIT)
+        systemctl("stop", UNIT)
+        systemctl("reset-failed", UNIT)
+    for path in (UNITS / f"{UNIT}.d", STATE):
+        shutil.rmtree(path, ignore_errors=True)
+    (UNITS / UNIT).unlink(missing_ok=True)
+    systemctl("daemon-reload")
+
+
+def lay_out(program: Path, files: dict[str, str], snapshot: Path) -> Address:
+    """Write the rehearsal's unit, settings and store; return where it will answer."""
+    settings, port = UNITS / f"{UNIT}.d" / "pinch.toml", free_port()
+    STATE.mkdir(mode=0o700)
+    shutil.copyfile(snapshot, STATE / "pinch.db")
+    shutil.chown(STATE / "pinch.db", "pinch", "pinch")
+    shutil.chown(STATE, "pinch", "pinch")
+    write_whole(settings, files[SETTINGS], 0o644)
+    write_whole(UNITS / UNIT, files[SERVICE], 0o644)
+    write_whole(UNITS / f"{UNIT}.d" / "50-rehearsal.conf", drop_in(program, settings, port), 0o644)
+    systemctl("daemon-reload")
+    return Address("127.0.0.1", port, address(files[SETTINGS]).tls)
+
+
+def rehearse(board: Board, service: Service, patience_s: float) -> float:
+    """Start it and see it work; return the seconds until it was ready.
+
+    Raises:
+        RehearsalError: it does not.
+    """
+    begin = time.monotonic()
+    systemctl("start", "--no-block", UNIT)
+    while True:
+        running = board.running()
+        waited = time.monotonic() - begin
+        reason = service.not_ready()
+        if running.active and not reason:
+            break
+        if running.invocation and running.ended:
+            raise RehearsalError("it ended at its start")
+        if waited > patience_s:
+            raise RehearsalError(f"it was not ready within {patience_s:.0f} s: {reason or 'systemd was not told'}")
+        time.sleep(LOOK_S)
+    fault = service.fault()
+    if fault:
+        raise RehearsalError(fault)
+    return round(waited, 1)
+
+
+def main() -> None:
+    """Rehearse, and leave nothing behind."""
+    module = AnsibleModule(
+        argument_spec={
+            "home": {"type": "path", "required": True},
+            "release": {"type": "str", "required": True},
+            "files": {"type": "dict"},
+            "snapshot": {"type": "path", "required": True},
+            "patience_s": {"type": "float", "required": True},
+        },
+        supports_check_mode=True,
+    )
+    if module.check_mode:
+        module.exit_json(changed=False, seconds=0, skipped=True)
+    params: dict[str, Any] = module.params
+    home, release = Path(params["home"]), params["release"]
+    kept = Generations(home).find(release)
+    files = params["files"] or (kept.files if kept else None)
+    board = Board(home, home / "bin", home, UNIT)
+    clear()
+    try:
+        if files is None:
+            raise RehearsalError("this board does not know what it ran with")
+        where = lay_out(home / "releases" / release / "bin" / "pinch", files, Path(params["snapshot"]))
+        seconds = rehearse(board, Service(where, first_token(TOKENS)), params["patience_s"])
+    except RehearsalError as error:
+        words = board.words()
+        module.fail_json(
+            msg=f"release {release} failed its rehearsal: {error}. Its last words: {words or 'none'}. "
+            "Nothing was changed, and the service goes on with what it ran"
+        )
+    except OSError as error:
+        module.fail_json(msg=f"{error.filename}: {error.strerror}; free the disk of the board and run again")
+    finally:
+        clear()
+    # Nothing of it stays, so nothing has changed.
+    module.exit_json(changed=False, seconds=seconds)
+
+
+if __name__ == "__main__":
+    main()

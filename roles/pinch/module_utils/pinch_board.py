@@ -1,0 +1,176 @@
+"""The service's unit on this board: what systemd, the kernel and the journal say of it."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from ansible.module_utils.pinch_generations import point, write_whole
+from ansible.module_utils.pinch_service import Service, address, first_token
+
+SETTINGS = "/etc/pinch/pinch.toml"
+TOKENS = Path("/etc/pinch/tokens")
+PROPERTIES = "LoadState,ActiveState,SubState,MainPID,ControlGroup,InvocationID,UnitFileState"
+ENDED = frozenset({"auto-restart", "auto-restart-queued", "failed", "dead"})
+"""What systemd calls a unit whose process is gone."""
+JOURNAL_LINES = 30
+COMMAND_S = 120
+
+
+class Running(NamedTuple):
+    """A unit as it is now."""
+
+    loaded: bool
+    enabled: bool
+    active: bool
+    ended: bool
+    """Whether its process is gone, though systemd may start it again."""
+    invocation: str
+    """Changes with every start."""
+    release: str
+    """Release whose libraries the process has mapped, empty where there is none."""
+    deployment: str
+    """DEPLOYMENT in the process's environment."""
+    memory_max: int
+    """Bytes that the kernel lets it have, 0 where it sets no limit."""
+
+
+def properties(unit: str) -> dict[str, str]:
+    """Return what systemd says about `unit`."""
+    done = subprocess.run(
+        ["systemctl", "show", unit, "--property", PROPERTIES], capture_output=True, text=True, check=False
+    )
+    return dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+
+
+def environment(pid: int) -> dict[str, str]:
+    """Return the environment that process `pid` was started with; none where there is no such process."""
+    try:
+        raw = Path(f"/proc/{pid}/environ").read_bytes() if pid else b""
+    except OSError:
+        return {}
+    pairs = (part.decode("utf-8", "replace").partition("=") for part in raw.split(b"\0"))
+    return {name: value for name, separator, value in pairs if separator}
+
+
+def mapped_release(pid: int, home: Path) -> str:
+    """Return the release below `home` whose libraries process `pid` has mapped, empty where it has none."""
+    try:
+        maps = Path(f"/proc/{pid}/maps").read_text("utf-8", "surrogateescape") if pid else ""
+    except OSError:
+        return ""
+    found = re.search(rf" {re.escape(str(home))}/releases/([^/\n]+)/", maps)
+    return found[1] if found else ""
+
+
+def memory_max(control_group: str) -> int:
+    """Return the hard limit in bytes that the kernel enforces on a control group, 0 where it enforces none."""
+    path = Path("/sys/fs/cgroup") / control_group.lstrip("/") / "memory.max"
+    try:
+        text = path.read_text("ascii").strip() if control_group else "max"
+    except OSError:
+        return 0
+    return 0 if text == "max" else int(text)
+
+
+class Board:
+    """The board, to be asked and to be changed."""
+
+    def __init__(self, home: Path, launcher: Path, models: Path, unit: str) -> None:
+        self.home = home
+        self.launcher = launcher
+        self.models = models
+        self.unit = unit
+
+    def running(self) -> Running:
+        """Look at the unit."""
+        shown = properties(self.unit)
+        pid = int(shown.get("MainPID") or 0)
+        return Running(
+            loaded=shown.get("LoadState") == "loaded",
+            enabled=shown.get("UnitFileState") == "enabled",
+            active=shown.get("ActiveState") == "active",
+            ended=shown.get("SubState") in ENDED,
+            invocation=shown.get("InvocationID", ""),
+            release=mapped_release(pid, self.home),
+            deployment=environment(pid).get("DEPLOYMENT", ""),
+            memory_max=memory_max(shown.get("ControlGroup", "")),
+        )
+
+    def linked(self) -> str:
+        """Return the release that the link `current` names, empty where there is none."""
+        current = self.home / "current"
+        return current.readlink().name if current.is_symlink() else ""
+
+    def model(self) -> str:
+        """Return the model that the service would load, empty where there is none."""
+        current = self.models / "current"
+        return str(current.readlink()) if current.is_symlink() else ""
+
+    def launched(self) -> bool:
+        """Whether the command on the search path is the one of the current release."""
+        return self.launcher.is_symlink() and str(self.launcher.readlink()) == self._command
+
+    @property
+    def _command(self) -> str:
+        return str(self.home / "current" / "bin" / "pinch")
+
+    def texts(self, paths: Mapping[str, str]) -> dict[str, str]:
+        """Return the texts of those of `paths` that exist."""
+        return {name: Path(name).read_text("utf-8", "surrogateescape") for name in paths if Path(name).is_file()}
+
+    def differing(self, files: Mapping[str, str]) -> list[str]:
+        """Return the paths whose text or permissions are others than wanted."""
+        found = self.texts(files)
+        drifted = {name for name in found if Path(name).stat().st_mode & 0o7777 != 0o644}
+        return [name for name, text in files.items() if found.get(name) != text or name in drifted]
+
+    def install(self, release: str, files: Mapping[str, str], drop: set[str], model: str) -> None:
+        """Put settings and units of a release in place, remove those in `drop`, and let the links name it."""
+        for name in self.differing(files):
+            write_whole(Path(name), files[name], 0o644)
+        for name in drop:
+            Path(name).unlink(missing_ok=True)
+        self._systemctl("daemon-reload")
+        if model and (self.models / model).is_dir():
+            point(self.models / "current", model)
+        point(self.home / "current", f"releases/{release}")
+        point(self.launcher, self._command)
+
+    def restart(self, *, kill: bool = False) -> None:
+        """Start the unit anew without waiting for it; `kill` gives what runs no time to end."""
+        if kill:
+            subprocess.run(
+                ["systemctl", "kill", "--signal=SIGKILL", self.unit], capture_output=True, text=True, check=False
+            )
+        self._systemctl("enable", self.unit)
+        self._systemctl("restart", "--no-block", self.unit)
+
+    def service(self, settings: str) -> Service:
+        """Return a client of the service that runs with `settings`."""
+        return Service(address(settings), first_token(TOKENS))
+
+    def failing_checks(self) -> dict[str, str]:
+        """Return what `pinch doctor` finds wrong, by the name of the check."""
+        command = [self._command, "--json", "doctor"]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=COMMAND_S)
+            checks = json.loads(done.stdout)["checks"]
+            return {str(each["name"]): str(each["found"]) for each in checks if each["status"] == "fail"}
+        except (OSError, ValueError, KeyError, TypeError, subprocess.TimeoutExpired) as error:
+            return {"doctor": f"pinch doctor does not work: {error}"}
+
+    def words(self) -> str:
+        """Return what the unit said last."""
+        command = ["journalctl", f"--unit={self.unit}", f"--lines={JOURNAL_LINES}", "--no-pager", "--output=cat"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        return " / ".join(line for line in done.stdout.splitlines() if line.strip())
+
+    def _systemctl(self, *words: str) -> None:
+        done = subprocess.run(["systemctl", *words], capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise OSError(0, (done.stderr or done.stdout).strip() or f"systemctl {' '.join(words)} failed", self.unit)

@@ -1,0 +1,1 @@
+"""Backups of boards: what is in one, how it is encrypted, and the folder that they are kept in."""

@@ -1,0 +1,192 @@
+"""The life of boards, in order: upgraded, rolled back, backed up, restored, and left as they were found."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.fleet import releases
+from tests.fleet.conftest import Fleet, recap
+from tests.fleet.steady import Steady
+from tests.report import Figures
+
+MOST_DOWN_S = 15.0
+SPACE = "lifecycle"
+TEXTS = [f"The {word} stands in room {number}." for number, word in enumerate(
+    ["piano", "kettle", "ladder", "telescope", "sewing machine", "globe", "anvil", "harp"])]  # fmt: skip
+
+
+def remembered(fleet: Fleet) -> None:
+    """See that every board still has what it was told first."""
+    for name, board in fleet.boards.items():
+        with board.service() as client:
+            found = {memory["text"] for memory in client.memories(SPACE)}
+            assert set(TEXTS) <= found, f"{name} lost {set(TEXTS) - found}"
+
+
+def test_boards_remember(fleet: Fleet) -> None:
+    for board in fleet.boards.values():
+        board.await_service()
+        with board.service() as client:
+            for text in TEXTS:
+                client.remember(text, space=SPACE)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (releases.RAISES, "failed its rehearsal: it ended at its start"),
+        (releases.NEVER_READY, "failed its rehearsal: it was not ready within 60 s"),
+        (releases.ANSWERS_500, "failed its rehearsal: it answers 500 to a memory"),
+    ],
+    ids=["raises", "never ready", "answers 500"],
+)
+def test_a_broken_release_is_refused_beside_the_one_that_serves(
+    fleet: Fleet, figures: Figures, tmp_path: Path, change: releases.Change, said: str
+) -> None:
+    before = fleet.released()
+    fleet.watch()
+    played = fleet.play("upgrade.yml", pinch_service_source=str(releases.make(tmp_path / "service", change)))
+    gaps = fleet.longest_gaps()
+    assert played.status != 0
+    assert said in played.words, recap(played)
+    assert fleet.released() == before
+    canary, _ = fleet.canary
+    assert [name for name, host in played.recap.items() if host.changed] in ([], [canary]), recap(played)
+    remembered(fleet)
+    figures.add("longest time without an answer, a release refused in its rehearsal", max(gaps.values()), "s")
+    assert max(gaps.values()) < MOST_DOWN_S
+
+
+@pytest.mark.parametrize("change", [releases.RAISES_IN_ITS_PLACE, releases.HANGS_IN_ITS_PLACE], ids=["raises", "hangs"])
+def test_a_release_that_breaks_in_its_place_is_rolled_back_at_the_canary(
+    fleet: Fleet, figures: Figures, tmp_path: Path, change: releases.Change
+) -> None:
+    before = fleet.released()
+    canary, board = fleet.canary
+    files = "cat /etc/pinch/pinch.toml /etc/systemd/system/pinch.service /etc/systemd/system/pinch-tokens.service"
+    settings = board.run(files)
+    fleet.watch()
+    with Steady(board.port, board.token, SPACE) as steady:
+        source = str(releases.make(tmp_path / "service", change))
+        played = fleet.play("upgrade.yml", pinch_service_source=source)
+    gaps = fleet.longest_gaps()
+    assert played.status != 0
+    assert f"Rolled back: {before[canary]} runs again" in played.words, recap(played)
+    assert fleet.released() == before
+    assert board.run(files) == settings
+    touched = [name for name, host in played.recap.items() if host.changed or host.failed]
+    assert touched == [canary], recap(played)
+    remembered(fleet)
+    with board.service() as client:
+        found = {memory["text"] for memory in client.memories(SPACE)}
+    assert set(steady.acknowledged) <= found
+    figures.add("longest time without an answer, a release rolled back", gaps[canary], "s", f"≤ {MOST_DOWN_S:.0f} s")
+    figures.add("memories acknowledged during that upgrade, all there", len(steady.acknowledged))
+    assert gaps[canary] <= MOST_DOWN_S
+
+
+def test_a_good_release_reaches_every_board_and_again_changes_nothing(
+    fleet: Fleet, figures: Figures, tmp_path: Path
+) -> None:
+    before = fleet.released()
+    source = str(releases.make(tmp_path / "service", releases.HARMLESS))
+    fleet.watch()
+    played = fleet.play("upgrade.yml", pinch_service_source=source)
+    gaps = fleet.longest_gaps()
+    assert played.status == 0, recap(played)
+    after = fleet.released()
+    assert all(after[name] != before[name] for name in before)
+    remembered(fleet)
+    figures.add("longest time without an answer, a good upgrade", max(gaps.values()), "s")
+    again = fleet.play("upgrade.yml", pinch_service_source=source)
+    assert (again.status, again.changed) == (0, 0), recap(again)
+
+
+def test_a_rollback_leads_to_the_release_before_and_no_further(fleet: Fleet, figures: Figures) -> None:
+    newer = fleet.released()
+    fleet.watch()
+    played = fleet.play("rollback.yml")
+    gaps = fleet.longest_gaps()
+    assert played.status == 0, recap(played)
+    older = fleet.released()
+    assert all(older[name] != newer[name] for name in newer)
+    remembered(fleet)
+    figures.add("longest time without an answer, a rollback", max(gaps.values()), "s")
+    again = fleet.play("rollback.yml")
+    assert again.status != 0
+    canary, _ = fleet.canary
+    said = f"there is no release before {older[canary]} on this board: it can go back to {newer[canary]}"
+    assert said in again.words, recap(again)
+    assert again.changed == 0
+    wrong = fleet.play("rollback.yml", rollback_to="0.0.1-00000000")
+    assert "cannot go back to release '0.0.1-00000000'" in wrong.words, recap(wrong)
+    assert fleet.released() == older
+
+
+def test_a_disk_too_full_for_the_snapshot_stops_the_upgrade(fleet: Fleet, tmp_path: Path) -> None:
+    before = fleet.released()
+    _, board = fleet.canary
+    source = str(releases.make(tmp_path / "service", releases.HARMLESS))
+    board.run("fallocate -l $(($(df --output=avail -B1 /var | tail -1) - 8 * 1048576)) /var/lib/ballast")
+    try:
+        played = fleet.play("upgrade.yml", pinch_service_source=source)
+    finally:
+        board.run("rm /var/lib/ballast")
+    assert played.status != 0
+    assert re.search(r"MB free; expected|disk", played.words), recap(played)
+    assert fleet.released() == before
+    remembered(fleet)
+
+
+def test_a_backup_comes_back_after_everything_was_lost(
+    fleet: Fleet, figures: Figures, tmp_path: Path, key: tuple[Path, str]
+) -> None:
+    identity, public = key
+    folder = tmp_path / "backups"
+    made = fleet.play("backup.yml", backup_recipients=[public], backup_archive_folder=str(folder))
+    assert made.status == 0, recap(made)
+    canary, board = fleet.canary
+    (file,) = (folder / canary).glob("*.age")
+    assert board.attempt("ls -A /var/lib/pinch-snapshots/backup").rc != 0, "plaintext was left on the board"
+    figures.add("bytes of a backup of a fresh board", file.stat().st_size)
+    here = {"backup_archive_folder": str(folder), "restore_identity": str(identity)}
+    refused = fleet.play("restore.yml", "--limit", canary, **here)
+    assert refused.status != 0
+    assert "memories" in refused.words
+    assert "Set restore_replace to true to replace it" in refused.words, recap(refused)
+    with board.service() as client:
+        for memory in client.memories(SPACE):
+            client.call("DELETE", f"/v1/memories/{memory['id']}")
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-100])
+    cut = fleet.play("restore.yml", "--limit", canary, **here, restore_replace=True)
+    assert "it was cut or changed since it was made" in cut.words, recap(cut)
+    assert cut.changed == 0
+    file.write_bytes(whole)
+    restored = fleet.play("restore.yml", "--limit", canary, **here, restore_replace=True)
+    assert restored.status == 0, recap(restored)
+    assert "were recalled by their own words, all of them found" in restored.words
+    assert board.attempt("ls -A /var/lib/pinch-snapshots/restore").rc != 0, "plaintext was left on the board"
+    remembered(fleet)
+
+
+def test_a_reset_leaves_every_board_as_it_was_found(fleet: Fleet, tmp_path: Path, key: tuple[Path, str]) -> None:
+    names = " ".join(fleet.boards)
+    folder = tmp_path / "backups"
+    here = {"backup_recipients": [key[1]], "backup_archive_folder": str(folder)}
+    refused = fleet.play("reset.yml", reset_confirm=f"{names}x", **here)
+    assert refused.status != 0
+    assert f"expected exactly {', '.join(fleet.boards)}" in refused.words, recap(refused)
+    for board in fleet.boards.values():
+        board.run("rm -rf /var/tmp/pinch-proof")
+    played = fleet.play("reset.yml", reset_confirm=names, **here)
+    assert played.status == 0, recap(played)
+    for name in fleet.boards:
+        assert len(list((folder / name).glob("*.age"))) == 1, "no backup was made before the reset"
+    for name, now in fleet.listing().items():
+        found = fleet.found[name]
+        differing = {path for path in found.keys() | now.keys() if found.get(path) != now.get(path)}
+        assert differing == set(), {path: (found.get(path), now.get(path)) for path in sorted(differing)}

@@ -86,6 +86,8 @@ class Generations:
     def keep(self, generation: Generation, *, proven: bool) -> None:
         """Write a generation; `proven` says that it is healthy now. Those whose release is gone are forgotten."""
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o755)
+        for leftover in self._folder.glob(".*"):
+            leftover.unlink()
         file = self._folder / f"{generation.release}.json"
         write_whole(file, json.dumps(generation._asdict(), indent=1, sort_keys=True) + "\n", 0o644)
         if proven:

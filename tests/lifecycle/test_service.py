@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import http.server
 import json
+import sqlite3
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +156,30 @@ def test_a_snapshot_is_saved_counted_loaded_and_every_memory_recalled(service: L
         with pytest.raises(restored.RestoreError, match=r"did not load the snapshot.*Its store is as it was"):
             restored.load(launcher(fresh), broken, contents.member("x", broken)["sha256"])
         assert restored.recall(asked(fresh), 12, 0) == 12
+
+
+def test_vectors_of_a_full_board_wait_on_a_minimal_one_and_every_memory_is_recalled(tmp_path: Path) -> None:
+    for name in ("full", "minimal"):
+        (tmp_path / name).mkdir()
+    file = tmp_path / "store.snapshot"
+    with LocalService(tmp_path / "full", PINCH_TIER="minimal") as full:
+        with full.client() as direct:
+            for number in range(5):
+                direct.remember(f"Shelf {number} holds the atlas of the moon.")
+        snapshots.save(launcher(full), file)
+    with closing(sqlite3.connect(file)) as connection:  # what a model would have left
+        connection.execute("INSERT INTO models VALUES (1, 'all-MiniLM-L6-v2', 'abc', 384, 1)")
+        connection.execute("INSERT INTO embeddings SELECT 1, digest, zeroblob(384) FROM items")
+        connection.commit()
+    counts, _ = contents.contents(file)
+    assert (counts["memories"], counts["vectors"]) == (5, 5)
+    with LocalService(tmp_path / "minimal", PINCH_TIER="minimal") as minimal:
+        loaded = restored.load(launcher(minimal), file, contents.member("snapshot", file)["sha256"])
+        restored.compare(loaded, counts)
+        assert restored.recall(asked(minimal), 5, 0) == 5
+        again = tmp_path / "again.snapshot"
+        snapshots.save(launcher(minimal), again)
+    assert contents.contents(again)[0]["vectors"] == 5, "the way back to a bigger board would embed all anew"
 
 
 def test_a_service_that_gives_no_snapshot_is_quoted(tmp_path: Path) -> None:

@@ -91,6 +91,7 @@ class Answers(http.server.BaseHTTPRequestHandler):
         ({"GET /readyz": (200, {"ready": True}), "POST /v1/memories": (201, {"id": "1"}),
           "POST /v1/recall": (200, {"hits": []}), "DELETE /v1/memories/1": (204, None)},
          "", "it answers 200 to a recall and does not find what it was just told"),
+        ({"GET /readyz": (200, {"ready": False})}, "/readyz answers 200", "it answers 500 to a memory"),
         ({"GET /readyz": (200, ["ready"])}, "/readyz answers 200", "it answers 500 to a memory"),
     ],
 )  # fmt: skip

@@ -178,6 +178,14 @@ def test_an_archive_that_lacks_or_alters_a_file_is_refused() -> None:
             pack(wrong, lambda member: pieces(FILES.get(member.name, b""), 1000), io.BytesIO())
 
 
+def test_an_archive_whose_bytes_are_not_those_of_its_manifest_is_refused() -> None:
+    out = io.BytesIO()
+    pack(manifest_of(FILES), lambda member: pieces(FILES[member.name], 1000), out)
+    changed = out.getvalue().replace(FILES["settings/pinch.toml"], b"tier = 'tiny'\n")
+    with pytest.raises(BackupError, match=r"settings/pinch\.toml in the backup is damaged"):
+        unpack(io.BytesIO(changed))
+
+
 def test_a_backup_that_fails_leaves_nothing_behind(tmp_path: Path, key: tuple[Path, str]) -> None:
     folder = Folder(tmp_path / "kitchen")
     name = "20260501T120000Z.age"

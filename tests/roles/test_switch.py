@@ -215,6 +215,7 @@ def test_generations_whose_release_is_gone_are_forgotten(tmp_path: Path) -> None
         kept.target("a", "b")
     switch.change(generation("c"), WISHES)
     assert kept.known() == ["b", "c"]
+    assert sorted(file.name for file in (tmp_path / "generations").glob("*.json")) == ["b.json", "c.json"]
 
 
 def test_a_damaged_generation_is_none(tmp_path: Path) -> None:

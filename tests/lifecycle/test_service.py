@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.cache import REPOSITORY
@@ -208,6 +208,7 @@ def test_the_size_of_a_store_counts_its_log_and_sessions_and_no_wreck(tmp_path: 
     assert snapshots.held_bytes(tmp_path) == 18
 
 
+@settings(deadline=None)
 @given(st.integers(0, 6), st.integers(0, 5))
 def test_no_more_snapshots_stay_than_asked_for_and_the_newest_do(number: int, keep: int) -> None:
     import tempfile

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pinch_backup.age import decrypted, encrypted
 from pinch_backup.archive import pack, unpack
@@ -150,6 +150,7 @@ def test_a_backup_from_the_future_is_refused_by_its_format() -> None:
         read_manifest(json.dumps(future).encode())
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_manifest_or_are_refused(text: bytes) -> None:
     with pytest.raises(BackupError):
@@ -159,6 +160,7 @@ def test_any_bytes_are_a_manifest_or_are_refused(text: bytes) -> None:
 NAMES = st.lists(st.text("abc", min_size=1, max_size=4), min_size=1, max_size=3).map("/".join)
 
 
+@settings(deadline=None)
 @given(st.dictionaries(NAMES, st.binary(max_size=3000), max_size=4), st.integers(1, 700))
 def test_any_files_go_through_an_archive_unchanged(files: dict[str, bytes], size: int) -> None:
     out = io.BytesIO()
@@ -176,6 +178,16 @@ def test_an_archive_that_lacks_or_alters_a_file_is_refused() -> None:
     ]:
         with pytest.raises(BackupError, match=said):
             pack(wrong, lambda member: pieces(FILES.get(member.name, b""), 1000), io.BytesIO())
+
+
+def test_a_change_behind_the_last_file_is_noticed_too(tmp_path: Path, key: tuple[Path, str]) -> None:
+    # As long as this, the archive ends within one piece of age's, and its padding is the next.
+    file = backup(tmp_path, key[1], {"snapshot": bytes(125_000)})
+    whole = bytearray(file.read_bytes())
+    whole[-1] ^= 1
+    file.write_bytes(whole)
+    with pytest.raises(BackupError, match="cannot be opened"), decrypted("age", key[0], file) as stream:
+        unpack(stream)
 
 
 def test_an_archive_whose_bytes_are_not_those_of_its_manifest_is_refused() -> None:
@@ -231,6 +243,7 @@ def test_a_damaged_snapshot_is_noticed_when_it_is_counted(tmp_path: Path) -> Non
         contents.contents(tmp_path / "empty")
 
 
+@settings(deadline=None)
 @given(st.integers(0, 5000), st.integers(0, 600))
 def test_memories_to_recall_are_spread_evenly(number: int, wanted: int) -> None:
     chosen = restored.spread(number, wanted)

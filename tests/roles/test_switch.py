@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.roles.sources import load
@@ -225,6 +225,7 @@ def test_a_damaged_generation_is_none(tmp_path: Path) -> None:
     assert kept.find("a") is None
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["whole", "ends", "never ready"])), max_size=8))
 def test_whatever_is_tried_a_board_that_was_healthy_once_stays_healthy(tries: list[tuple[str, str]]) -> None:
     import tempfile

@@ -38,7 +38,7 @@ def test_boards_remember(fleet: Fleet) -> None:
     ("change", "said"),
     [
         (releases.RAISES, "failed its rehearsal: it ended at its start"),
-        (releases.NEVER_READY, "failed its rehearsal: it was not ready within 60 s"),
+        (releases.NEVER_READY, "failed its rehearsal: it was not ready within 180 s"),
         (releases.ANSWERS_500, "failed its rehearsal: it answers 500 to a memory"),
     ],
     ids=["raises", "never ready", "answers 500"],

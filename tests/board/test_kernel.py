@@ -10,7 +10,7 @@ from tests.appliance import Board
 from tests.report import Figures
 
 SYSCTL = "/etc/sysctl.d/90-pinch.conf"
-RECORD = "/var/lib/pinch-host/sysctl.json"
+RECORD = "/var/lib/pinch-found/sysctl.json"
 SWAPPINESS_OF_ZRAM = 100
 """Below it the kernel prefers dropping file pages, the mapped model among them, to compressing idle memory."""
 

@@ -108,7 +108,7 @@ def test_a_card_that_moved_to_another_disk_name_takes_its_rule_along(tmp_path: P
     first = a_board(tmp_path / "first")
     settle(first, 32)
     second = a_board(tmp_path / "second", disk="vda", part="2")
-    for name in (RULE, "var/lib/pinch-host/readahead.json"):
+    for name in (RULE, "var/lib/pinch-found/readahead.json"):
         (second / name).parent.mkdir(parents=True)
         (second / name).write_bytes((first / name).read_bytes())
     assert settle(second, 32)["changed"]

@@ -31,7 +31,7 @@ STOCK = {
     "net.ipv4.tcp_rmem": "4096\t131072\t6291456",
 }
 """What a kernel starts with."""
-RECORD = "var/lib/pinch-host/sysctl.json"
+RECORD = "var/lib/pinch-found/sysctl.json"
 DROPIN = "etc/sysctl.d/90-pinch.conf"
 
 

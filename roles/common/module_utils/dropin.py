@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-PENDING = "run/pinch-host"
+PENDING = "run/pinch-found"
 """Folder of the marks that a change has begun; it is in RAM, for a reboot finishes what they stand for."""
 
 

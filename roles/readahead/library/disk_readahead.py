@@ -53,7 +53,7 @@ applies:
 """
 
 RULE = "etc/udev/rules.d/90-pinch-readahead.rules"
-RECORD = "var/lib/pinch-host/readahead.json"
+RECORD = "var/lib/pinch-found/readahead.json"
 CARDS = re.compile(r"mmcblk\d+|vd[a-z]+")
 """Memory cards, and the disk of an emulated board."""
 

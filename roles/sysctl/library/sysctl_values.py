@@ -66,7 +66,7 @@ unknown:
 """
 
 DROPIN = "etc/sysctl.d/90-pinch.conf"
-RECORD = "var/lib/pinch-host/sysctl.json"
+RECORD = "var/lib/pinch-found/sysctl.json"
 FOLDERS = ("etc/sysctl.d", "run/sysctl.d", "usr/local/lib/sysctl.d", "usr/lib/sysctl.d", "lib/sysctl.d")
 """Where systemd-sysctl reads from; the first folder wins for files of one name."""
 PROC = "/proc/sys/"

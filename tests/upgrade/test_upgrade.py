@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.fleet import releases
-from tests.fleet.conftest import Fleet, recap
-from tests.fleet.steady import Steady
+from tests.upgrade import releases
+from tests.upgrade.conftest import Fleet, recap
+from tests.upgrade.steady import Steady
 from tests.report import Figures
 
 MOST_DOWN_S = 15.0

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.report import Figures
 from tests.upgrade import releases
 from tests.upgrade.conftest import Fleet, recap
 from tests.upgrade.steady import Steady
-from tests.report import Figures
 
 MOST_DOWN_S = 15.0
 SPACE = "lifecycle"

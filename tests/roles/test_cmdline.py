@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -124,3 +125,50 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path, mon
         cmdline.replace(file, "root=A\n")
     assert file.read_text("utf-8") == STOCK
     assert [path.name for path in file.parent.iterdir()] == ["cmdline.txt"]
+
+
+def test_what_was_done_is_undone_and_nothing_else(tmp_path: Path) -> None:
+    file = board(tmp_path, "boot/firmware/cmdline.txt", firmware_hook=True)
+    file.write_text("psi=0 root=A quiet cgroup_enable=memory\n", "utf-8")
+    extra = tmp_path / cmdline.RASPI_FIRMWARE_EXTRA
+    for present in (["psi=1"], ["psi=1", "cgroup_enable=memory"]):
+        changes = cmdline.plan(tmp_path, present, ABSENT)
+        cmdline.record(tmp_path, changes)
+        cmdline.make(changes)
+    file.write_text(file.read_text("utf-8").replace("quiet", "quiet splash"), "utf-8")  # by the owner, meanwhile
+    cmdline.undo(tmp_path, cmdline.plan_undo(tmp_path))
+    assert file.read_text("utf-8").split() == ["root=A", "quiet", "splash", "cgroup_enable=memory", "psi=0"]
+    assert not extra.exists()
+    assert sorted(path.name for path in file.parent.iterdir()) == ["cmdline.txt"]
+    assert cmdline.plan_undo(tmp_path) == []
+
+
+def test_the_backup_is_the_file_as_it_first_was(tmp_path: Path) -> None:
+    board(tmp_path, "boot/firmware/cmdline.txt")
+    for present in (["psi=1"], ["cgroup_enable=memory"]):
+        changes = cmdline.plan(tmp_path, present, ())
+        cmdline.record(tmp_path, changes)
+        backup = cmdline.make(changes)
+    assert Path(backup).read_text("utf-8") == STOCK
+
+
+@given(lines(), st.lists(st.sampled_from([*PRESENT, "quiet2"]), unique=True), st.lists(st.sampled_from(ABSENT)))
+def test_undoing_gives_back_the_words_of_any_line(line: str, present: list[str], absent: list[str]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        file = board(root, "boot/firmware/cmdline.txt")
+        file.write_text(line, "utf-8")
+        changes = cmdline.plan(root, present, absent)
+        cmdline.record(root, changes)
+        cmdline.make(changes)
+        cmdline.undo(root, cmdline.plan_undo(root))
+        assert set(cmdline.WORD.findall(file.read_text("utf-8"))) == set(cmdline.WORD.findall(line))
+
+
+def test_a_damaged_record_is_named_and_nothing_is_undone(tmp_path: Path) -> None:
+    file = board(tmp_path, "boot/firmware/cmdline.txt")
+    (tmp_path / cmdline.RECORD).parent.mkdir(parents=True)
+    (tmp_path / cmdline.RECORD).write_text('{"boot', "utf-8")
+    with pytest.raises(cmdline.CmdlineError, match=r"cmdline\.json is damaged"):
+        cmdline.plan_undo(tmp_path)
+    assert file.read_text("utf-8") == STOCK

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
-import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -20,17 +21,23 @@ description:
     C(root=) must be there before and after; the file is replaced atomically beside a backup.
   - Where Debian's raspi-firmware writes C(cmdline.txt) anew with each kernel, its drop-in
     C(/etc/default/raspi-extra-cmdline) gets the same words.
+  - Which words were put there and which taken away is kept on the board, so that just these can be undone.
 options:
   present:
     description: Words that must be there.
     type: list
     elements: str
-    required: true
+    default: []
   absent:
     description: Words that contradict them.
     type: list
     elements: str
     default: []
+  state:
+    description: C(absent) undoes what this module did to the files, and nothing else.
+    type: str
+    choices: [present, absent]
+    default: present
   root:
     description: Folder that stands for C(/).
     type: path
@@ -53,8 +60,13 @@ pending:
   returned: always
   type: list
   elements: str
+undone:
+  description: Words that the running kernel was still booted with although they were taken away; a reboot is due.
+  returned: always
+  type: list
+  elements: str
 backup:
-  description: Copy of the file as it was; empty where nothing was changed.
+  description: Copy of the file as it was before its first change; empty where nothing was changed.
   returned: always
   type: str
 """
@@ -63,6 +75,8 @@ BOOT_PATHS = ("boot/firmware/cmdline.txt", "boot/cmdline.txt")
 """Since Raspberry Pi OS bookworm, and before."""
 RASPI_FIRMWARE_HOOK = "etc/kernel/postinst.d/z50-raspi-firmware"
 RASPI_FIRMWARE_EXTRA = "etc/default/raspi-extra-cmdline"
+RECORD = "var/lib/pinch-found/cmdline.json"
+"""Words added to and removed from each file, by its path below the root."""
 LONGEST = 4096
 """Bytes; the kernel cuts an arm64 command line there (COMMAND_LINE_SIZE is 2048 plus the device tree's)."""
 WORD = re.compile(r'(?:[^\s"]|"[^"]*"?)+')
@@ -70,6 +84,14 @@ WORD = re.compile(r'(?:[^\s"]|"[^"]*"?)+')
 
 class CmdlineError(ValueError):
     """A command line that cannot be edited safely."""
+
+
+class Change(NamedTuple):
+    """A file that has to change."""
+
+    path: Path
+    before: str
+    after: str
 
 
 def edit(text: str, present: Sequence[str], absent: Sequence[str] = (), *, bootable: bool = True) -> str:
@@ -92,7 +114,7 @@ def edit(text: str, present: Sequence[str], absent: Sequence[str] = (), *, boota
     wanted = [word for word in present if word not in kept]
     if kept == words and not wanted:
         return text
-    edited = " ".join([*kept, *wanted]) + "\n"
+    edited = " ".join([*kept, *wanted]) + "\n" if kept or wanted else ""
     if len(edited) > LONGEST:
         raise CmdlineError(f"would be {len(edited)} bytes long; the kernel reads {LONGEST}")
     return edited
@@ -145,8 +167,8 @@ def pending(root: Path, present: Sequence[str]) -> list[str]:
     return [word for word in present if word not in WORD.findall(booted)]
 
 
-def plan(root: Path, present: Sequence[str], absent: Sequence[str]) -> list[tuple[Path, str, str]]:
-    """Return (file, text before, text after) for each file below `root` that has to change.
+def plan(root: Path, present: Sequence[str], absent: Sequence[str]) -> list[Change]:
+    """Return the change of each file below `root` that lacks a word of `present` or has one of `absent`.
 
     Raises:
         CmdlineError: with the file's path in front.
@@ -163,30 +185,113 @@ def plan(root: Path, present: Sequence[str], absent: Sequence[str]) -> list[tupl
         except CmdlineError as error:
             raise CmdlineError(f"{path} {error}; nothing was changed, so repair it by hand") from None
         if after != before:
-            changes.append((path, before, after))
+            changes.append(Change(path, before, after))
     return changes
+
+
+def plan_undo(root: Path) -> list[Change]:
+    """Return the change of each file below `root` that still has what was done to it.
+
+    Raises:
+        CmdlineError: with the file's path in front.
+    """
+    changes = []
+    for name, done in recorded(root).items():
+        path = root / name
+        if not path.exists():
+            continue
+        try:
+            before = read(path)
+            after = edit(before, done["removed"], done["added"], bootable=path.name == "cmdline.txt")
+        except CmdlineError as error:
+            raise CmdlineError(f"{path} {error}; nothing was changed, so repair it by hand") from None
+        if after != before:
+            changes.append(Change(path, before, after))
+    return changes
+
+
+def recorded(root: Path) -> dict[str, dict[str, list[str]]]:
+    """Return what was done to each file, by its path below `root`.
+
+    Raises:
+        CmdlineError: the record is damaged.
+    """
+    try:
+        done: dict[str, dict[str, list[str]]] = json.loads((root / RECORD).read_text("utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError:
+        raise CmdlineError(
+            f"{root / RECORD} is damaged, so what was changed is not known; compare the file with its backup by hand, "
+            "remove the record and run again"
+        ) from None
+    return done
+
+
+def record(root: Path, changes: Sequence[Change]) -> None:
+    """Add `changes` to the record, before they are made: a run that dies between is undone all the same."""
+    done = recorded(root)
+    for change in changes:
+        before, after = WORD.findall(change.before), WORD.findall(change.after)
+        entry = done.setdefault(str(change.path.relative_to(root)), {"added": [], "removed": []})
+        entry["added"] += [word for word in after if word not in (*before, *entry["added"])]
+        entry["removed"] += [word for word in before if word not in (*after, *entry["removed"])]
+    (root / RECORD).parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    replace(root / RECORD, json.dumps(done, indent=1) + "\n")
+
+
+def make(changes: Sequence[Change]) -> str:
+    """Write `changes`, each beside a backup of the file as it first was; return the last backup's path."""
+    backup = ""
+    for change in changes:
+        copy = Path(f"{change.path}.before-pinch")
+        if change.before:
+            backup = str(copy)
+            if not copy.exists():
+                replace(copy, change.before)
+        replace(change.path, change.after)
+    return backup
+
+
+def undo(root: Path, changes: Sequence[Change]) -> None:
+    """Write `changes` that undo what was done, and remove the backups and the record."""
+    done = recorded(root)
+    for change in changes:
+        if change.after.strip():
+            replace(change.path, change.after)
+        else:  # it was made for our words alone
+            change.path.unlink()
+    for name in done:
+        Path(f"{root / name}.before-pinch").unlink(missing_ok=True)
+    (root / RECORD).unlink(missing_ok=True)
 
 
 def main() -> None:
     """Edit what needs it."""
     module = AnsibleModule(
         argument_spec={
-            "present": {"type": "list", "elements": "str", "required": True},
+            "present": {"type": "list", "elements": "str", "default": []},
             "absent": {"type": "list", "elements": "str", "default": []},
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "root": {"type": "path", "default": "/"},
         },
         supports_check_mode=True,
     )
     root = Path(module.params["root"])
+    present, undoing = module.params["present"], module.params["state"] == "absent"
     firmware = find(root)
-    backup = ""
+    backup, undone = "", []
     try:
-        changes = plan(root, module.params["present"], module.params["absent"])
-        for path, before, after in [] if module.check_mode else changes:
-            if before:
-                backup = f"{path}.before-pinch"
-                shutil.copyfile(path, backup)
-            replace(path, after)
+        changes = plan_undo(root) if undoing else plan(root, present, module.params["absent"])
+        changed = bool(changes or (undoing and (root / RECORD).exists()))
+        if undoing:
+            added = {word for done in recorded(root).values() for word in done["added"]}
+            undone = [word for word in sorted(added) if not pending(root, [word])]
+            if not module.check_mode:
+                undo(root, changes)
+        elif changes and not module.check_mode:
+            record(root, changes)
+            backup = make(changes)
     except CmdlineError as error:
         module.fail_json(msg=str(error))
     except OSError as error:
@@ -199,9 +304,10 @@ def main() -> None:
         for path, before, after in changes
     ]
     module.exit_json(
-        changed=bool(changes),
+        changed=changed,
         path=str(firmware or ""),
-        pending=pending(root, module.params["present"]),
+        pending=pending(root, present),
+        undone=undone,
         backup=backup,
         diff=diff,
     )

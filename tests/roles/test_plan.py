@@ -65,6 +65,8 @@ def wishes(**changes: Any) -> dict[str, Any]:
         "limits": {"high": 0, "max": 0, "swap": 0},
         "settings": {},
         "other_memory_mb": 0,
+        "tmpfs_mb": 0,
+        "journal_mb": 0,
         "clock_skew_s": 86400,
         "now": NOW,
         "systems": TABLE["__preflight_systems"],

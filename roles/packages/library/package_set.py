@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -19,7 +20,8 @@ short_description: Install Debian packages, from an archive or by the board's ow
 description:
   - Ends what an interrupted dpkg left undone, installs the packages without recommendations, and looks whether they are
     there. With C(archive) no network is used and nothing but the files in it can be installed.
-  - Never removes a package. Files under C(/etc) that somebody has changed stay.
+  - Never removes a package. Files under C(/etc) that somebody has changed stay. The names of packages that were not
+    there before are kept on the board.
 options:
   names:
     description: Packages that have to be there afterwards.
@@ -71,6 +73,10 @@ APT = (
 )  # fmt: skip
 
 
+RECORD = Path("/var/lib/pinch-found/packages.json")
+"""Names of the packages that this module brought, a list."""
+
+
 class PackageSetError(Exception):
     """Packages that cannot be installed; the message says what to do."""
 
@@ -103,6 +109,22 @@ def missing(names: list[str]) -> list[str]:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     there = {line.split()[0] for line in done.stdout.splitlines() if line.endswith(" installed")}
     return [name for name in names if name not in there]
+
+
+def remember(titles: list[str]) -> None:
+    """Add what is about to come to the record; what is there already only gets another version."""
+    names = sorted(title.split()[0].partition(":")[0] for title in titles)
+    try:
+        known = json.loads(RECORD.read_text("utf-8"))
+    except (OSError, ValueError):
+        known = []
+    brought = sorted({*known, *missing(names)}) if names else known
+    if brought == known:
+        return
+    RECORD.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    partial = RECORD.with_suffix(".partial")
+    partial.write_text(json.dumps(brought, indent=1) + "\n", "utf-8")
+    partial.replace(RECORD)
 
 
 def repair() -> None:
@@ -144,11 +166,13 @@ def install_by_apt(names: list[str], *, simulate: bool) -> list[str]:
     if not simulate:
         run(["apt-get", "-qq", "-o", "DPkg::Lock::Timeout=300", "update"], "the board's apt fetched its package lists")
     planned = run([*APT, "--simulate", "install", *names], "the board's apt made its plan")
-    if not simulate:
-        run([*APT, "install", *names], "the board's apt installed the packages")
     # Inst name (version archive [architecture])
     lines = (line.split() for line in planned.splitlines() if line.startswith("Inst "))
-    return [f"{words[1]} {next(word for word in words if word.startswith('('))[1:]}" for words in lines]
+    titles = [f"{words[1]} {next(word for word in words if word.startswith('('))[1:]}" for words in lines]
+    if not simulate:
+        remember(titles)
+        run([*APT, "install", *names], "the board's apt installed the packages")
+    return titles
 
 
 def run(command: list[str], doing: str) -> str:
@@ -180,6 +204,7 @@ def install(names: list[str], archive: Path | None, sha256: str, planned: list[s
     if archive is None and fetch:
         came = install_by_apt(names, simulate=False)
     elif archive is not None:
+        remember(planned)
         # On the card: /tmp may be RAM.
         with tempfile.TemporaryDirectory(prefix="pinch-packages-", dir="/var/tmp") as folder:
             scratch = Path(folder)

@@ -22,9 +22,8 @@ description:
     says what it is on.
 options:
   kb:
-    description: KiB to read ahead, at least a page of the kernel.
+    description: KiB to read ahead, at least a page of the kernel; needed unless C(state) is C(absent).
     type: int
-    required: true
   state:
     description: Whether the value is wanted.
     type: str
@@ -131,11 +130,12 @@ def main() -> None:
     """Set or put back."""
     module = AnsibleModule(
         argument_spec={
-            "kb": {"type": "int", "required": True},
+            "kb": {"type": "int"},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "root": {"type": "path", "default": "/"},
         },
         supports_check_mode=True,
+        required_if=[("state", "present", ["kb"])],
     )
     kb = module.params["kb"] if module.params["state"] == "present" else None
     try:

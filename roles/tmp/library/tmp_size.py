@@ -21,9 +21,8 @@ description:
     so are C(/run) and C(/dev/shm), whose use is returned.
 options:
   size_mb:
-    description: Size in MB.
+    description: Size in MB; needed unless C(state) is C(absent).
     type: int
-    required: true
   state:
     description: Whether the size is wanted; C(absent) brings back the vendor's.
     type: str
@@ -225,11 +224,12 @@ def main() -> None:
     """Bound it."""
     module = AnsibleModule(
         argument_spec={
-            "size_mb": {"type": "int", "required": True},
+            "size_mb": {"type": "int"},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "root": {"type": "path", "default": "/"},
         },
         supports_check_mode=True,
+        required_if=[("state", "present", ["size_mb"])],
     )
     size_mb = module.params["size_mb"] if module.params["state"] == "present" else None
     try:

@@ -35,7 +35,7 @@ def draft_memory(board: Mapping[str, Any], tier: Tier, wishes: Mapping[str, Any]
     """Return limits, swap and memory sum of `board` in `tier`."""
     swap = plan_swap(board, tier, wishes["swap"])
     limits = plan_limits(tier, wishes["limits"], swap["mechanism"])
-    budget = sum_memory(board, tier, swap, limits["max_mb"], wishes["other_memory_mb"])
+    budget = sum_memory(board, tier, swap, limits["max_mb"], wishes)
     left = board["memory_bytes"] // MEBIBYTE - sum(budget.values())
     return {"swap": swap, "limits": limits, "budget_mb": budget, "left_mb": left}
 
@@ -51,9 +51,11 @@ def plan_limits(tier: Tier, wishes: Mapping[str, int], mechanism: str) -> dict[s
 
 
 def sum_memory(
-    board: Mapping[str, Any], tier: Tier, swap: Mapping[str, Any], service_mb: int, other_mb: int
+    board: Mapping[str, Any], tier: Tier, swap: Mapping[str, Any], service_mb: int, wishes: Mapping[str, Any]
 ) -> dict[str, int]:
     """Return the MB of RAM that each part of the board may take at worst.
+
+    Of `wishes` it takes `other_memory_mb`, and `tmpfs_mb` and `journal_mb`, where 0 stands for the tier's.
 
     What is swapped to RAM stands beside the service's limit, not in it: the kernel charges zram to nobody, and of
     zswap's pool to the service only what the service itself has swapped out.
@@ -61,10 +63,10 @@ def sum_memory(
     host = {key: int(str(tier.host[key])) for key in ("reserve_mb", "tmpfs_mb", "journal_mb")}
     return {
         "pinch.service": service_mb,
-        "other services": other_mb,
+        "other services": wishes["other_memory_mb"],
         "zram": int(swap["limit_mb"]),
-        "tmpfs": max(host["tmpfs_mb"], board["tmpfs_bytes"] // MEBIBYTE),
-        "journal": host["journal_mb"],
+        "tmpfs": max(wishes["tmpfs_mb"] or host["tmpfs_mb"], board["tmpfs_bytes"] // MEBIBYTE),
+        "journal": wishes["journal_mb"] or host["journal_mb"],
         "host": host["reserve_mb"],
     }
 

@@ -19,9 +19,9 @@ def plan_board(board: Mapping[str, Any], wishes: Mapping[str, Any]) -> dict[str,
 
     Args:
         board: what the module preflight_board returned.
-        wishes: `tier`, `on_misfit`, `limits` (high, max, swap; 0 takes the tier's), `other_memory_mb`, `swap`
-            (mechanism, size_mb, limit_mb, file, algorithm), `systems`, `refused`, `packages`, `packages_source`, `psi`,
-            `disk_mb`, `settings`, `now`, `clock_skew_s`.
+        wishes: `tier`, `on_misfit`, `limits` (high, max, swap; 0 takes the tier's), `other_memory_mb`, `tmpfs_mb`,
+            `journal_mb`, `swap` (mechanism, size_mb, limit_mb, file, algorithm), `systems`, `refused`, `packages`,
+            `packages_source`, `psi`, `disk_mb`, `settings`, `now`, `clock_skew_s`.
     """
     problems = [*system_problems(board, wishes), *clock_problems(board, wishes), *settings_problems(wishes["settings"])]
     problems += boot_problems(board, psi=wishes["psi"])

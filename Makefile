@@ -53,7 +53,7 @@ verify: $(READY) ## verify the boards of INVENTORY side by side, one report in r
 	ansible-playbook -i $(INVENTORY) ansible/verify.yml -e '{"verify_suites": "$(SUITES)"}'
 
 test: $(READY) browser image-base lint ## what CI runs: every suite but the long scenarios
-	pytest service/tests tests/roles tests/fleet tests/matrix tests/profiles tests/faults tests/provider tests/openclaw
+	pytest service/tests tests/roles tests/lifecycle tests/fleet tests/matrix tests/profiles tests/faults tests/provider tests/openclaw
 	pytest roles/models/pipeline/tests
 	pytest image/tests -m "not emulated"
 	molecule test -s default

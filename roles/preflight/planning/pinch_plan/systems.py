@@ -9,6 +9,8 @@ SYSTEMD = 252
 """Bookworm's. An older one has no `%d` for the credentials that hand over the tokens (250), and is tried nowhere."""
 BITS = {"arm64": 64, "armhf": 32}
 """Width of a pointer by Debian's name of an architecture."""
+MACHINES = {"arm64": ("aarch64",), "armhf": ("armv7l", "armv8l", "aarch64")}
+"""What `uname -m` says under the kernels that run programs of an architecture."""
 
 
 def known_system(board: Mapping[str, Any], systems: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
@@ -31,7 +33,7 @@ def system_problems(board: Mapping[str, Any], wishes: Mapping[str, Any]) -> Iter
     row = known_system(board, wishes["systems"])
     if (reason := _refusal(board, wishes["refused"])) is not None:
         yield f"{what}; {reason}"
-    elif row is None or board["userland_bits"] != BITS[row["architecture"]]:
+    elif row is None or not _fits(row["architecture"], board):
         names = ", ".join(known["name"] for known in wishes["systems"])
         yield f"{what}; expected one of: {names}. Write a card with one of them"
     elif board["python"] != row["python"]:
@@ -62,6 +64,10 @@ def _refusal(board: Mapping[str, Any], refused: Sequence[Mapping[str, Any]]) -> 
         if row.get("architecture", board["architecture"]) == board["architecture"]:
             return str(row["reason"])
     return None
+
+
+def _fits(architecture: str, board: Mapping[str, Any]) -> bool:
+    return board["userland_bits"] == BITS[architecture] and board["machine"] in MACHINES[architecture]
 
 
 def _same(row: Mapping[str, Any], board: Mapping[str, Any]) -> bool:

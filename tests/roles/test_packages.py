@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pinch_packages.board import BoardState
 from pinch_packages.errors import PackagesError
@@ -227,6 +227,7 @@ def test_a_source_that_only_the_board_can_read_is_named(uri: str) -> None:
                 rewrite(path, text, {})
 
 
+@settings(deadline=None)
 @given(st.text(max_size=300), st.sampled_from(["a.list", "a.sources"]))
 def test_any_list_of_sources_is_rewritten_or_refused_with_a_sentence(text: str, path: str) -> None:
     try:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pinch_release.archive import write_archive
 from pinch_release.errors import ReleaseError
@@ -134,6 +134,7 @@ def test_a_release_that_nobody_makes_is_refused(name: str, said: str) -> None:
         Recipe.named(REPOSITORY / "service", name)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=40))
 def test_any_text_is_a_release_or_a_sentence(name: str) -> None:
     with suppress(ReleaseError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pinch_plan.plan import plan_board
 from pinch_plan.systems import known_system
@@ -108,6 +108,7 @@ def test_what_is_not_supported_is_refused_with_the_reason(board: dict[str, Any],
     assert [problem for problem in problems if said in problem], problems
 
 
+@settings(deadline=None)
 @given(
     st.fixed_dictionaries(
         {

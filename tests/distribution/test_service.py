@@ -26,6 +26,7 @@ def test_the_services_own_tests_pass_on_debians_packages(tmp_path: Path, figures
     tree = debian("amd64", [*PACKAGES, *TESTING], tmp_path / "tree")
     command = ["/usr/bin/python3", "-B", "-m", "pytest", "service/tests", "-q", "-p", "no:cacheprovider", "-n", "2"]
     command += [f"--ignore=service/tests/{name}" for name in FOREIGN]
+    command += ["--deselect=service/tests/test_openapi.py::test_schemathesis_finds_no_fault"]
     done = tree.run(
         ["sh", "-c", 'cd "$0" && exec "$@"', str(REPOSITORY), *command],
         PYTHONPATH=str(REPOSITORY / "service" / "src"),

@@ -90,7 +90,7 @@ def debian(architecture: str, packages: Sequence[str], folder: Path) -> Tree:
     for part in ("upper", "work", "root", "scratch"):
         (folder / part).mkdir(parents=True)
     for path in (folder / "scratch", REPOSITORY):
-        (folder / "upper" / path.relative_to("/")).mkdir(parents=True)
+        (folder / "upper" / path.relative_to("/")).mkdir(parents=True, exist_ok=True)
     # What a booted board's kernel shows; this machine's own may look otherwise.
     groups = folder / "upper/sys/fs/cgroup"
     groups.mkdir(parents=True)

@@ -153,6 +153,21 @@ def test_a_release_that_is_not_healthy_gives_way_to_the_one_before(tmp_path: Pat
     assert kept.find("b") is None
 
 
+def test_a_release_that_is_started_again_and_again_is_given_up_though_nobody_saw_it_end(tmp_path: Path) -> None:
+    class Restarting(SeemingBoard):
+        def pause(self, seconds: float) -> None:
+            super().pause(seconds)
+            self.starts += self.health.get(self.release) == "never ready"
+
+    board, kept, _ = a_board(tmp_path, b="never ready")
+    board.__class__ = Restarting
+    switch = switching.Switch(board, kept, lambda: board.now, board.pause)
+    switch.change(generation("a"), WISHES)
+    with pytest.raises(switching.SwitchError, match="it ended at its start"):
+        switch.change(generation("b"), WISHES)
+    assert board.now < 1
+
+
 def test_settings_that_do_not_start_are_taken_back_too(tmp_path: Path) -> None:
     board, _, switch = a_board(tmp_path)
     switch.change(generation("a"), WISHES)

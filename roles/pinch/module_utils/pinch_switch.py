@@ -134,11 +134,14 @@ class Switch:
         """Wait for the start after the one called `before`, and say what is wrong with it, empty where nothing is."""
         service = self.board.service(wanted.files[SETTINGS])
         deadline = self._clock() + wishes.patience_s
+        first = ""
         while True:
             running = self.board.running()
             reason = "it has not begun to start"
             if running.invocation != before:
-                if running.ended:
+                # Another start than the first means that it ended in between, however short the look at it was.
+                first = first or running.invocation
+                if running.ended or running.invocation != first:
                     return "it ended at its start"
                 reason = service.not_ready()
             if not reason:

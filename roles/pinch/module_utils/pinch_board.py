@@ -147,7 +147,9 @@ class Board:
             subprocess.run(
                 ["systemctl", "kill", "--signal=SIGKILL", self.unit], capture_output=True, text=True, check=False
             )
-        self._systemctl("enable", self.unit)
+        # It reads all units anew, which takes a small board seconds; those would be without answers on the way back.
+        if not self.running().enabled:
+            self._systemctl("enable", self.unit)
         self._systemctl("restart", "--no-block", self.unit)
 
     def service(self, settings: str) -> Service:

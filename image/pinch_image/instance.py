@@ -18,7 +18,7 @@ from .access import Access
 from .boards import Board
 from .card import Card, Origin
 from .failure import ImageError
-from .machine import KERNEL_ARGUMENTS, Wiring, command_line, key_credential
+from .machine import KERNEL_ARGUMENTS, Wiring, command_line, credential_words, key_credential
 from .process import POLL_S, Process, spawn
 from .supervisor import Boot, Plan
 
@@ -168,7 +168,8 @@ class Instance:
 
     def _start(self, origin: Origin, offline: bool, append: str) -> Run:
         credentials = self.folder / "credentials"
-        credentials.write_text(key_credential(access.USER, access.make_key(self._key)), encoding="ascii")
+        credential = key_credential(access.USER, access.make_key(self._key))
+        credentials.write_text(credential, encoding="ascii")
         image = Path(origin.image)
         architecture = disk.read_manifest(image)["architecture"]
         last = self._last()
@@ -190,7 +191,7 @@ class Instance:
             )
             plan = Plan(
                 command=command_line(self.board, wiring, len(os.sched_getaffinity(0))),
-                before=[*self.board.bootargs, *KERNEL_ARGUMENTS],
+                before=[*self.board.bootargs, *KERNEL_ARGUMENTS, *credential_words(architecture, credential)],
                 after=append.split(),
                 firmware=str(self._card.firmware),
                 serial=str(self.serial),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,10 @@ from .failure import ImageError
 
 # QEMU's program and machine for an image's architecture. Debian's kernel for armhf cannot reach what lies above 4 GiB.
 MACHINES = {"arm64": ("qemu-system-aarch64", "virt"), "armhf": ("qemu-system-arm", "virt,highmem=off")}
+# Nor has it a driver for QEMU's configuration device, by which systemd finds its credentials elsewhere; systemd before
+# release 253, on the other hand, takes none with newlines from the kernel's command line.
+CREDENTIALS_ON_COMMAND_LINE = frozenset({"armhf"})
+CREDENTIAL = "tmpfiles.extra"
 # Bytes of translated code that QEMU keeps, in MiB: with less it translates the same code again and again.
 TRANSLATION_MB = 512
 # sun_path in unix(7), less its final NUL.
@@ -60,6 +65,7 @@ def command_line(board: Board, wiring: Wiring, processors: int) -> list[str]:
     network = f"user,id=net,restrict={'on' if wiring.offline else 'off'},hostfwd=tcp:127.0.0.1:{wiring.port}-:22"
     disk = f"if=none,id=card,file={wiring.disk},format=qcow2,cache=writeback,discard=unmap"
     firmware = f"if=none,id=firmware,file={wiring.firmware},format=raw,cache=writeback"
+    handed_over = f"name=opt/io.systemd.credentials/{CREDENTIAL},file={wiring.credentials}"
     program, machine = MACHINES[wiring.architecture]
     return [
         program,
@@ -72,10 +78,17 @@ def command_line(board: Board, wiring: Wiring, processors: int) -> list[str]:
         # No boot ROM: the kernel is handed over.
         *("-netdev", network, "-device", "virtio-net-pci,netdev=net,romfile="),
         *("-device", "virtio-rng-pci"),
-        *("-fw_cfg", f"name=opt/io.systemd.credentials/tmpfiles.extra,file={wiring.credentials}"),
+        *([] if wiring.architecture in CREDENTIALS_ON_COMMAND_LINE else ["-fw_cfg", handed_over]),
         *("-display", "none", "-serial", f"file:{wiring.serial}"),
         *("-qmp", f"unix:{wiring.qmp},server=on,wait=off"),
     ]
+
+
+def credential_words(architecture: str, credential: str) -> list[str]:
+    """Return the words of the kernel's command line that hand the credential over, if nothing else does."""
+    if architecture not in CREDENTIALS_ON_COMMAND_LINE:
+        return []
+    return [f"systemd.set_credential_binary={CREDENTIAL}:{base64.b64encode(credential.encode()).decode()}"]
 
 
 def key_credential(user: str, public_key: str) -> str:

@@ -19,7 +19,7 @@ from pinch_image.chroot import Chroot
 from pinch_image.definition import load_definition
 from pinch_image.failure import ImageError
 from pinch_image.instance import Instance, Run
-from pinch_image.machine import Wiring, command_line, key_credential
+from pinch_image.machine import Wiring, command_line, credential_words, key_credential
 from pinch_image.process import Process, spawn
 
 HOST_CPUS = 8
@@ -87,6 +87,14 @@ def test_the_key_goes_to_the_user_and_to_nobody_else() -> None:
     assert lines[1] == "f+ /home/pi/.ssh/authorized_keys 0600 pi pi - ssh-ed25519 AAAA me@100%%"
     with pytest.raises(ImageError, match="no account name"):
         key_credential("pi pi", "ssh-ed25519 AAAA")
+
+
+def test_the_key_is_handed_over_in_the_one_way_that_the_boards_kernel_knows(tmp_path: Path) -> None:
+    for architecture, board in (("arm64", "zero2w"), ("armhf", "armhf")):
+        line = command_line(find_board(HERE / "boards.toml", board), wiring(tmp_path, architecture=architecture), 2)
+        words = credential_words(architecture, "f+ /x - - - - key\n")
+        assert ("-fw_cfg" in line) == (not words)
+    assert words == ["systemd.set_credential_binary=tmpfiles.extra:ZisgL3ggLSAtIC0gLSBrZXkK"]
 
 
 def test_the_mirror_is_the_machines_own_choice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from aiohttp import web
 from pinch.errors import Busy
 from pinch.gateway.answers import dropped_when_stalled
 from pinch.gateway.bodies import BATCH_LIMIT, TAGS_LIMIT
-from pinch.gateway.operations import send
+from pinch.gateway.operations import PIECE, send
 from pinch.gateway.reading import MARKS_LIMIT, InFlight
 from pinch.memory.memories import PAGE_BYTES
 from pinch.memory.rows import rfc3339
@@ -123,6 +123,22 @@ def test_a_download_that_nobody_reads_ends() -> None:
 
     with pytest.raises(TimeoutError):
         asyncio.run(send(Stalled(), io.BytesIO(b"x"), stall_s=0.05))
+
+
+def test_whoever_has_the_last_byte_of_a_snapshot_finds_the_way_free() -> None:
+    """A load that follows at once must not find the save still under way."""
+    order: list[str] = []
+
+    class Taking(web.StreamResponse):
+        async def write(self, data: bytes | bytearray | memoryview) -> None:
+            order.append(f"{len(data)} bytes")
+
+        async def write_eof(self, _: bytes = b"") -> None:
+            order.append("end")
+
+    content = io.BytesIO(b"x" * (PIECE + 1))
+    asyncio.run(send(Taking(), content, before_last=lambda: order.append("free")))
+    assert order == [f"{PIECE} bytes", "free", "1 bytes", "end"]
 
 
 def test_a_client_that_stops_taking_its_answer_is_cut_off() -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -87,30 +87,41 @@ async def save_snapshot(request: web.Request) -> web.StreamResponse:
     context = context_of(request)
     Query.of(request)
     path = context.state_dir / "snapshot.partial"
-    with _alone(context):
-        try:
-            await context.store.readers.run_long(lambda connection: snapshot.save(connection, path))
-            await asyncio.get_running_loop().run_in_executor(None, portable.pack, context.sessions.folder, path)
-            response = web.StreamResponse(headers={"Content-Type": "application/vnd.pinch.snapshot"})
-            response.content_length = path.stat().st_size
-            await response.prepare(request)
-            with path.open("rb") as file, dropped_when_stalled(request):
-                await send(response, file)
-            return response
-        finally:
-            path.unlink(missing_ok=True)
+    with ExitStack() as held:
+        held.enter_context(_alone(context))
+        held.callback(path.unlink, missing_ok=True)
+        await context.store.readers.run_long(lambda connection: snapshot.save(connection, path))
+        await asyncio.get_running_loop().run_in_executor(None, portable.pack, context.sessions.folder, path)
+        response = web.StreamResponse(headers={"Content-Type": "application/vnd.pinch.snapshot"})
+        response.content_length = path.stat().st_size
+        await response.prepare(request)
+        with path.open("rb") as file, dropped_when_stalled(request):
+            # Whoever has the last byte may come with the next snapshot at once.
+            await send(response, file, before_last=held.close)
+        return response
 
 
-async def send(response: web.StreamResponse, file: BinaryIO, stall_s: float = STALL_S) -> None:
-    """Send a file to its end.
+async def send(
+    response: web.StreamResponse,
+    file: BinaryIO,
+    stall_s: float = STALL_S,
+    *,
+    before_last: Callable[[], None] = lambda: None,
+) -> None:
+    """Send a file to its end; `before_last` is called when all but its last piece is sent.
 
     Raises:
         TimeoutError: for `stall_s` seconds the client took nothing.
     """
     loop = asyncio.get_running_loop()
-    while piece := await loop.run_in_executor(None, file.read, PIECE):
+    piece = await loop.run_in_executor(None, file.read, PIECE)
+    while piece:
+        following = await loop.run_in_executor(None, file.read, PIECE)
+        if not following:
+            before_last()
         async with asyncio.timeout(stall_s):
             await response.write(piece)
+        piece = following
     async with asyncio.timeout(stall_s):
         await response.write_eof()
 

@@ -64,7 +64,9 @@ test-all: test image-bookworm image-trixie-16k image-armhf ## that, the whole lo
 	molecule test -s minimal
 	molecule test -s pi4
 	molecule test -s swap
+	molecule test -s upgrade
 	molecule test -s faults
+	python -m tests.matrix
 	@echo "Root makes trees of Debian, for their file owners and mounts, and runs the service on its packages"
 	$(ROOT) env PATH="$(PATH)" PINCH_CACHE="$${PINCH_CACHE:-$$HOME/.cache/pinch}" \
 	    PINCH_DEBIAN_MIRROR="$$PINCH_DEBIAN_MIRROR" $(BIN)/python -B -m pytest -p no:cacheprovider tests/distribution

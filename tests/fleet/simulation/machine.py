@@ -107,6 +107,9 @@ def _move_in(layers: list[Path], folder: Path) -> None:
         mount("tmpfs", root / name, "tmpfs", data="size=4m")
     read_only(root / "root")
     (root / "run/systemd/system").mkdir(parents=True)
+    # What zram-generator leaves of the device that /proc/swaps names.
+    (root / "run/systemd/generator").mkdir()
+    (root / "run/systemd/generator/dev-zram0.swap").touch()
     (root / "run/sshd").mkdir(mode=0o755)
     os.chroot(root)
     os.chdir("/")

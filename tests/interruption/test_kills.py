@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import random
 import secrets
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.appliance import Board
-from tests.playbook import Moment, Playbook
+from tests.playbook import ANSIBLE, Moment, play
 from tests.report import Figures
 
 KILLS = int(os.environ.get("PINCH_KILLS", "3"))
@@ -36,15 +38,10 @@ LEFTOVERS = (
 )
 
 
-@pytest.fixture
-def site(request: pytest.FixtureRequest) -> Playbook:
-    """`site.yml` on the inventory under test."""
-    return Playbook("site.yml", str(request.config.getoption("--ansible-inventory")))
-
-
 def test_a_run_killed_at_random_tasks_again_and_again_converges(
-    site: Playbook, figures: Figures, request: pytest.FixtureRequest
+    figures: Figures, request: pytest.FixtureRequest
 ) -> None:
+    site = partial(play, ANSIBLE / "site.yml", Path(request.config.getoption("--ansible-inventory")))
     # Its seed is printed: PINCH_SEED repeats it as far as the timing of a board lets it.
     figures.add("seed", SEED)
     chance = random.Random(SEED)
@@ -55,21 +52,21 @@ def test_a_run_killed_at_random_tasks_again_and_again_converges(
             break
         wish = WISHES[attempt % len(WISHES)]
         moment = Moment(chance.randint(1, longest), chance.uniform(0, LONGEST_S))
-        ended = site.run(wish, moment)
+        ended = site(variables=wish, kill=moment)
         if ended.killed:
             killed.append(ended.tasks[-1])
         else:  # it was faster than the kill; that it succeeds over what the killed ones left is what is asked
-            assert ended.status == 0, ended.printed[-4000:]
+            assert ended.status == 0, ended.said[-4000:]
             longest = max(len(ended.tasks), 2)
     assert len(killed) == KILLS
     figures.add("kills", KILLS)
     figures.add("killed in", ", ".join(sorted(set(killed))))
 
-    last = site.run()
-    assert last.status == 0, last.printed[-4000:]
-    again = site.run()
-    assert again.status == 0, again.printed[-4000:]
-    assert set(again.changed.values()) == {0}, again.printed[-4000:]
+    last = site()
+    assert last.status == 0, last.said[-4000:]
+    again = site()
+    assert again.status == 0, again.said[-4000:]
+    assert {host.changed for host in again.recap.values()} == {0}, again.said[-4000:]
     figures.add("tasks of a run that changes nothing", len(again.tasks))
 
     board: Board = request.getfixturevalue("board")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.lifecycle.playing import Played, local_fleet, play
+from tests.playbook import Played, local_fleet, play
 from tests.roles.sources import load
 
 contents = load("backup_archive/library/backup_contents.py")

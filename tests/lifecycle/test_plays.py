@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.lifecycle.playing import ANSIBLE, Played, local_fleet, play
+from tests.playbook import ANSIBLE, Played, local_fleet, play
 
 FLEET = ("attic", "barn", "cellar", "den")
 

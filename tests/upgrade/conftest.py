@@ -13,7 +13,7 @@ import pytest
 import testinfra
 
 from tests.appliance import SCRATCH, Board
-from tests.lifecycle.playing import ANSIBLE, Played, play
+from tests.playbook import ANSIBLE, Played, play
 
 ONBOARD = Path(__file__).resolve().parent.parent / "onboard"
 GAPS = "pinch-gaps"

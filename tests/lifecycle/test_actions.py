@@ -2,60 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
-from tests.playbook import Played, local_fleet, play
-from tests.roles.sources import load
-
-contents = load("backup_archive/library/backup_contents.py")
-
-
-class Boards:
-    """A board with files, and a controller with a key."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.key = folder / "key.txt"
-        subprocess.run(["age-keygen", "-o", str(self.key)], check=True, capture_output=True)
-        self.inventory = local_fleet(folder, "kitchen")
-
-    @property
-    def public(self) -> str:
-        return subprocess.run(["age-keygen", "-y", self.key], check=True, capture_output=True, text=True).stdout.strip()
-
-    def play(self, action: str, **arguments: Any) -> tuple[Played, dict[str, Any]]:
-        """Play one task; return how it ended and its result."""
-        result = self.folder / "result.json"
-        book = self.folder / "play.yml"
-        tasks = [
-            {"name": "Act", action: {"age": "age", **arguments}, "register": "acted", "ignore_errors": True},
-            {"name": "Keep what it said",
-             "ansible.builtin.copy": {"content": "{{ acted | to_json }}", "dest": str(result), "mode": "0600"}},
-        ]  # fmt: skip
-        plays = [{"hosts": "pinch", "gather_facts": False, "roles": ["backup_archive"], "tasks": tasks}]
-        book.write_text(yaml.safe_dump(plays), "utf-8")
-        played = play(book, self.inventory)
-        assert played.status == 0, played.said
-        return played, json.loads(result.read_text("utf-8"))
-
-    def back_up(self, files: dict[str, Path]) -> dict[str, Any]:
-        manifest = {
-            "host": "kitchen", "made": "2026-05-01T12:00:00Z", "release": "1.0.0-aaaaaaaa", "tier": "full", "model": "",
-            "schema": 1, "counts": {"memories": 0}, "secrets": False,
-            "members": [contents.member(name, path) for name, path in files.items()],
-        }  # fmt: skip
-        paths = {name: str(path) for name, path in files.items()}
-        return self.play(
-            "backup_pull", folder=str(self.folder / "backups"), name="20260501T120000Z.age", recipients=[self.public],
-            keep=2, paths=paths, manifest=manifest,
-        )[1]  # fmt: skip
+from tests.lifecycle.backups import Boards, contents
 
 
 @pytest.fixture

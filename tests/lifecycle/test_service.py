@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.server
 import json
 import sqlite3
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -16,14 +15,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.cache import REPOSITORY
+from tests.lifecycle.backups import contents, launcher
 from tests.roles.sources import load
 from tests.running import LocalService
 
 client = load("pinch/module_utils/pinch_service.py")
 snapshots = load("pinch/library/store_snapshot.py")
 rehearsal = load("pinch/library/release_rehearsal.py")
-contents = load("backup_archive/library/backup_contents.py")
 restored = load("restore/library/restored_store.py")
 
 
@@ -38,18 +36,6 @@ def asked(service: LocalService, token: str = "") -> Any:
     """Return the roles' client of a service."""
     where = client.Address("127.0.0.1", service.port, False)
     return client.Service(where, token or client.first_token(service.folder / "tokens"))
-
-
-def launcher(service: LocalService) -> Path:
-    """Return a command line that reaches a service, as a release's does."""
-    file = service.folder / "pinch"
-    file.write_text(
-        f"#!/bin/sh\nexport PYTHONPATH={REPOSITORY / 'service' / 'src'} PINCH_URL=http://127.0.0.1:{service.port} "
-        f'PINCH_TOKEN={service.token} PINCH_CONFIG=/dev/null\nexec {sys.executable} -m pinch "$@"\n',
-        "utf-8",
-    )
-    file.chmod(0o755)
-    return file
 
 
 def test_a_healthy_service_passes_and_keeps_nothing_of_the_proof(service: LocalService) -> None:

@@ -7,11 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from service.tests.serving import Service, model
+from tests.lifecycle import backups
+from tests.lifecycle.backups import launcher
 from tests.report import Figures
+from tests.roles.sources import load
 from tests.upgrade import releases
 from tests.upgrade.conftest import Fleet, recap
 from tests.upgrade.steady import Steady
 
+snapshots = load("pinch/library/store_snapshot.py")
 MOST_DOWN_S = 15.0
 SPACE = "lifecycle"
 TEXTS = [f"The {word} stands in room {number}." for number, word in enumerate(
@@ -171,6 +176,34 @@ def test_a_backup_comes_back_after_everything_was_lost(
     assert "were recalled by their own words, all of them found" in restored.words
     assert board.attempt("ls -A /var/lib/pinch-snapshots/restore").rc != 0, "plaintext was left on the board"
     remembered(fleet)
+
+
+def test_a_small_board_takes_the_backup_of_a_full_one(fleet: Fleet, figures: Figures, tmp_path: Path) -> None:
+    canary, board = fleet.canary
+    assert board.tier.name == "minimal", "the boards of this scenario have no model"
+    file, source = tmp_path / "store.snapshot", tmp_path / "full"
+    source.mkdir()
+    said = [f"{text[:-1]} of a bigger board." for text in TEXTS]
+    with Service(source, PINCH_TIER="full", PINCH_MODEL_DIR=str(model("all-MiniLM-L6-v2-int8"))) as full:
+        for text in said:
+            full.remember(text, space=SPACE)
+        full.embedded()
+        snapshots.save(launcher(full), file)
+    counts, schema = backups.contents.contents(file)
+    assert counts["vectors"] == len(said)
+    kitchen = backups.Boards(tmp_path)
+    made = kitchen.back_up({"snapshot": file}, counts=counts, schema=schema, model="all-MiniLM-L6-v2")
+    here = {"restore_file": made["file"], "restore_identity": str(kitchen.key), "restore_replace": True}
+    restored = fleet.play("restore.yml", "--limit", canary, **here)
+    assert restored.status == 0, recap(restored)
+    assert "(full), to a board of the tier minimal" in restored.words
+    assert f"{len(said)} of {len(said)} memories were recalled by their own words, all of them found" in restored.words
+    assert f"Waiting for a bigger board: {len(said)} vectors of all-MiniLM-L6-v2" in restored.words
+    with board.service() as client:
+        assert {memory["text"] for memory in client.memories(SPACE)} == set(said)
+        found = {client.recall(text, space=SPACE, mode="keyword")["hits"][0]["text"] for text in said}
+    assert found == set(said)
+    figures.add("memories of a full board recalled on a minimal one, of as many", len(found))
 
 
 def test_a_reset_leaves_every_board_as_it_was_found(fleet: Fleet, tmp_path: Path, key: tuple[Path, str]) -> None:

@@ -19,13 +19,15 @@ boards = load("pinch/module_utils/pinch_board.py")
 
 SETTINGS = "/etc/pinch/pinch.toml"
 UNIT = "/etc/systemd/system/pinch.service"
+DEPLOYMENT = "/etc/pinch/deployment.env"
 EXTRA = "/etc/systemd/system/pinch-extra.service"
 
 
 def files(deployment: str, *more: str) -> dict[str, str]:
     """Return settings and units of a release."""
-    unit = f"[Service]\nEnvironment=DEPLOYMENT={deployment}\n"
-    return {SETTINGS: f"# {deployment}\n", UNIT: unit} | dict.fromkeys(more, "[Service]\n")
+    unit = "[Service]\nEnvironmentFile=/etc/pinch/deployment.env\n"
+    marked = {SETTINGS: f"# {deployment}\n", DEPLOYMENT: f"# ours\nDEPLOYMENT={deployment}\n", UNIT: unit}
+    return marked | dict.fromkeys(more, "[Service]\n")
 
 
 class SeemingService:
@@ -35,7 +37,7 @@ class SeemingService:
         self.health = health
 
     def not_ready(self) -> str:
-        return "/readyz answers 503" if self.health in {"never ready", "ends"} else ""
+        return "/readyz answers 503" if self.health in {"never ready", "asleep", "ends"} else ""
 
     def fault(self) -> str:
         return "it answers 500 to a memory" if self.health == "answers 500" else ""
@@ -51,16 +53,20 @@ class SeemingBoard:
         self.link = self.release = self.deployment = self.shown_model = ""
         self.starts = 0
         self.now = 0.0
-        self.killed = False
+        self.killed: list[str] = []
+        self.slow_disk = False
         self.wrong: Mapping[str, Mapping[str, str]] = {}
 
     def running(self) -> Any:
         health = self.health.get(self.release, "whole")
         up = bool(self.starts) and health != "ends"
         invocation = str(self.starts) if self.starts else ""
+        worked = 0 if health == "asleep" else round(self.now * 1e6)
         return boards.Running(
-            True, True, up, bool(self.starts) and not up, invocation, self.release, self.deployment, 0
-        )
+            loaded=True, enabled=True, active=up, ended=bool(self.starts) and not up, invocation=invocation,
+            release=self.release, deployment=self.deployment, memory_max=0, worked_us=worked,
+            waits_for_disk=self.slow_disk,
+        )  # fmt: skip
 
     def linked(self) -> str:
         return self.link
@@ -81,8 +87,10 @@ class SeemingBoard:
         self.installed = {name: text for name, text in (self.installed | dict(wanted)).items() if name not in drop}
         self.link, self.shown_model = release, model
 
-    def restart(self, *, kill: bool = False) -> None:
-        self.killed = kill
+    def kill(self) -> None:
+        self.killed.append(self.release)
+
+    def restart(self) -> None:
         self.starts += 1
         self.release = self.link
         self.deployment = generations.Generation("", self.installed, "").deployment
@@ -93,8 +101,8 @@ class SeemingBoard:
     def failing_checks(self) -> Mapping[str, str]:
         return self.wrong.get(self.release, {})
 
-    def words(self) -> str:
-        return f"ImportError in {self.release}"
+    def words(self, invocation: str) -> str:
+        return f"ImportError in start {invocation}"
 
     def pause(self, seconds: float) -> None:
         self.now += seconds
@@ -136,6 +144,7 @@ def test_an_upgrade_leads_to_the_new_release_and_a_rollback_to_the_one_before(tm
     [
         ("ends", "it ended at its start"),
         ("never ready", "it was not ready within 6 s: /readyz answers 503"),
+        ("asleep", "it has done nothing for 3 s, and /readyz answers 503"),
         ("answers 500", "it answers 500 to a memory"),
     ],
 )
@@ -144,10 +153,10 @@ def test_a_release_that_is_not_healthy_gives_way_to_the_one_before(tmp_path: Pat
     switch.change(generation("a", model="m1"), WISHES)
     with pytest.raises(switching.SwitchError, match=said) as failed:
         switch.change(generation("b", "b1", EXTRA, model="m2"), THOROUGH)
-    assert "ImportError in b" in str(failed.value)
+    assert "Its last words: ImportError in start 2." in str(failed.value)
     assert "Rolled back: a runs again" in str(failed.value)
     assert (board.link, board.release, board.installed, board.shown_model) == ("a", "a", files("a1"), "m1")
-    assert board.killed, "a release that hangs would be given 15 s to end"
+    assert board.killed == ["b"], "a release that hangs would be given 15 s to end"
     assert board.now < 15
     assert kept.proven().release == "a"
     assert kept.find("b") is None
@@ -166,6 +175,14 @@ def test_a_release_that_is_started_again_and_again_is_given_up_though_nobody_saw
     with pytest.raises(switching.SwitchError, match="it ended at its start"):
         switch.change(generation("b"), WISHES)
     assert board.now < 1
+
+
+def test_a_start_that_waits_for_a_slow_card_is_not_taken_for_one_that_hangs(tmp_path: Path) -> None:
+    board, _, switch = a_board(tmp_path, b="asleep")
+    switch.change(generation("a"), WISHES)
+    board.slow_disk = True
+    with pytest.raises(switching.SwitchError, match="it was not ready within 6 s"):
+        switch.change(generation("b"), THOROUGH)
 
 
 def test_settings_that_do_not_start_are_taken_back_too(tmp_path: Path) -> None:

@@ -33,7 +33,6 @@ def render(name: str, **changes: Any) -> str:
         "__pinch_loopback": True,
         "__pinch_provider_loopback": True,
         "__pinch_home": "/opt/pinch",
-        "__pinch_deployment": "0" * 64,
         "__pinch_folders": [],
     }
     return environment.get_template(name).render(variables | changes)

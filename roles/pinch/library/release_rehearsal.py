@@ -88,6 +88,7 @@ Description=Pinch, a release that is tried before it serves
 [Service]
 ExecStart=
 ExecStart={program} serve
+EnvironmentFile=
 Restart=no
 RuntimeMaxSec={longest_s}
 StateDirectory=
@@ -180,7 +181,7 @@ def main() -> None:
         where = lay_out(home / "releases" / release / "bin" / "pinch", files, Path(params["snapshot"]))
         seconds = rehearse(board, Service(where, first_token(TOKENS)), params["patience_s"])
     except RehearsalError as error:
-        words = board.words()
+        words = board.words(board.running().invocation)
         module.fail_json(
             msg=f"release {release} failed its rehearsal: {error}. Its last words: {words or 'none'}. "
             "Nothing was changed, and the service goes on with what it ran"

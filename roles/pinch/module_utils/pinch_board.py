@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +14,8 @@ from ansible.module_utils.pinch_service import Service, address, first_token
 
 SETTINGS = "/etc/pinch/pinch.toml"
 TOKENS = Path("/etc/pinch/tokens")
+UNITS = "/etc/systemd/system/"
+GROUPS = Path("/sys/fs/cgroup")
 PROPERTIES = "LoadState,ActiveState,SubState,MainPID,ControlGroup,InvocationID,UnitFileState"
 ENDED = frozenset({"auto-restart", "auto-restart-queued", "failed", "dead"})
 """What systemd calls a unit whose process is gone."""
@@ -37,6 +39,10 @@ class Running(NamedTuple):
     """DEPLOYMENT in the process's environment."""
     memory_max: int
     """Bytes that the kernel lets it have, 0 where it sets no limit."""
+    worked_us: int
+    """Processor time that it used since its start, in microseconds."""
+    waits_for_disk: bool
+    """Whether a thread of it is in a wait that only the kernel ends, as for the card or for swap."""
 
 
 def properties(unit: str) -> dict[str, str]:
@@ -69,12 +75,30 @@ def mapped_release(pid: int, home: Path) -> str:
 
 def memory_max(control_group: str) -> int:
     """Return the hard limit in bytes that the kernel enforces on a control group, 0 where it enforces none."""
-    path = Path("/sys/fs/cgroup") / control_group.lstrip("/") / "memory.max"
+    path = GROUPS / control_group.lstrip("/") / "memory.max"
     try:
         text = path.read_text("ascii").strip() if control_group else "max"
     except OSError:
         return 0
     return 0 if text == "max" else int(text)
+
+
+def worked_us(control_group: str) -> int:
+    """Return the processor time in microseconds that a control group used, 0 where there is none."""
+    path = GROUPS / control_group.lstrip("/") / "cpu.stat"
+    try:
+        return int(path.read_text("ascii").split()[1]) if control_group else 0
+    except OSError:
+        return 0
+
+
+def waits_for_disk(pid: int) -> bool:
+    """Return whether a thread of process `pid` is in an uninterruptible wait."""
+    try:
+        states = [file.read_text("utf-8", "replace") for file in Path(f"/proc/{pid}/task").glob("*/stat")]
+    except OSError:
+        return False
+    return any(text.rpartition(")")[2].split()[0] == "D" for text in states)
 
 
 class Board:
@@ -99,6 +123,8 @@ class Board:
             release=mapped_release(pid, self.home),
             deployment=environment(pid).get("DEPLOYMENT", ""),
             memory_max=memory_max(shown.get("ControlGroup", "")),
+            worked_us=worked_us(shown.get("ControlGroup", "")),
+            waits_for_disk=waits_for_disk(pid),
         )
 
     def linked(self) -> str:
@@ -130,27 +156,45 @@ class Board:
         return [name for name, text in files.items() if found.get(name) != text or name in drifted]
 
     def install(self, release: str, files: Mapping[str, str], drop: set[str], model: str) -> None:
-        """Put settings and units of a release in place, remove those in `drop`, and let the links name it."""
-        for name in self.differing(files):
-            write_whole(Path(name), files[name], 0o644)
+        """Put settings and units of a release in place, remove those in `drop`, and let the links name it.
+
+        Units come first: who finds DEPLOYMENT in a process may conclude that systemd knew the unit of then.
+        """
+        units = [name for name in files if name.startswith(UNITS)]
+        different = self.differing(files)
+        for name in different:
+            if name in units:
+                write_whole(Path(name), files[name], 0o644)
         for name in drop:
             Path(name).unlink(missing_ok=True)
-        self._systemctl("daemon-reload")
+        gone = any(name.startswith(UNITS) for name in drop)
+        if gone or not set(units).isdisjoint(different) or self._stale(units):
+            self._systemctl("daemon-reload")
+        for name in different:
+            if name not in units:
+                write_whole(Path(name), files[name], 0o644)
         if model and (self.models / model).is_dir():
             point(self.models / "current", model)
         point(self.home / "current", f"releases/{release}")
         point(self.launcher, self._command)
 
-    def restart(self, *, kill: bool = False) -> None:
-        """Start the unit anew without waiting for it; `kill` gives what runs no time to end."""
-        if kill:
-            subprocess.run(
-                ["systemctl", "kill", "--signal=SIGKILL", self.unit], capture_output=True, text=True, check=False
-            )
-        # It reads all units anew, which takes a small board seconds; those would be without answers on the way back.
+    def _stale(self, units: Sequence[str]) -> bool:
+        """Whether files of units changed since systemd read them, as where a run was cut."""
+        command = ["systemctl", "show", "--property=NeedDaemonReload", *(Path(name).name for name in units)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        return "NeedDaemonReload=yes" in done.stdout.splitlines()
+
+    def kill(self) -> None:
+        """End what runs and give it no time; systemd will start it again, a second later at the earliest."""
+        command = ["systemctl", "kill", "--signal=SIGKILL", self.unit]
+        subprocess.run(command, capture_output=True, text=True, check=False)
+
+    def restart(self) -> None:
+        """Start the unit anew without waiting for it."""
+        self._systemctl("restart", "--no-block", self.unit)
+        # Not before: it reads all units anew, which takes a small board seconds without answers.
         if not self.running().enabled:
             self._systemctl("enable", self.unit)
-        self._systemctl("restart", "--no-block", self.unit)
 
     def service(self, settings: str) -> Service:
         """Return a client of the service that runs with `settings`."""
@@ -166,9 +210,10 @@ class Board:
         except (OSError, ValueError, KeyError, TypeError, subprocess.TimeoutExpired) as error:
             return {"doctor": f"pinch doctor does not work: {error}"}
 
-    def words(self) -> str:
-        """Return what the unit said last."""
-        command = ["journalctl", f"--unit={self.unit}", f"--lines={JOURNAL_LINES}", "--no-pager", "--output=cat"]
+    def words(self, invocation: str) -> str:
+        """Return what the unit said last in one of its starts, and what systemd said about that."""
+        of = [f"_SYSTEMD_INVOCATION_ID={invocation}", "+", f"INVOCATION_ID={invocation}"]
+        command = ["journalctl", *of, f"--lines={JOURNAL_LINES}", "--no-pager", "--output=cat"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         return " / ".join(line for line in done.stdout.splitlines() if line.strip())
 

@@ -26,10 +26,10 @@ class Generation(NamedTuple):
 
     @property
     def deployment(self) -> str:
-        """What the unit puts into the process's environment as DEPLOYMENT."""
-        marked = (line for text in self.files.values() for line in text.splitlines())
-        prefix = "Environment=DEPLOYMENT="
-        return next((line.removeprefix(prefix) for line in marked if line.startswith(prefix)), "")
+        """DEPLOYMENT in the environment of its process; older generations have it in the unit."""
+        lines = (line.removeprefix("Environment=") for text in self.files.values() for line in text.splitlines())
+        name = "DEPLOYMENT="
+        return next((line.removeprefix(name) for line in lines if line.startswith(name)), "")
 
 
 class Generations:

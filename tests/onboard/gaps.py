@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from types import FrameType
 
-PAUSE_S = 0.1
+PAUSE_S = 0.2
 
 
 class Ended(Exception):

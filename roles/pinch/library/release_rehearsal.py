@@ -144,7 +144,7 @@ def rehearse(board: Board, service: Service, patience_s: float) -> float:
         reason = service.not_ready()
         if running.active and not reason:
             break
-        if running.invocation and running.ended:
+        if running.begun and running.ended:
             raise RehearsalError("it ended at its start")
         if waited > patience_s:
             raise RehearsalError(f"it was not ready within {patience_s:.0f} s: {reason or 'systemd was not told'}")
@@ -181,7 +181,7 @@ def main() -> None:
         where = lay_out(home / "releases" / release / "bin" / "pinch", files, Path(params["snapshot"]))
         seconds = rehearse(board, Service(where, first_token(TOKENS)), params["patience_s"])
     except RehearsalError as error:
-        words = board.words(board.running().invocation)
+        words = board.words()
         module.fail_json(
             msg=f"release {release} failed its rehearsal: {error}. Its last words: {words or 'none'}. "
             "Nothing was changed, and the service goes on with what it ran"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ SETTINGS = "/etc/pinch/pinch.toml"
 TOKENS = Path("/etc/pinch/tokens")
 UNITS = "/etc/systemd/system/"
 GROUPS = Path("/sys/fs/cgroup")
+THREADS = "%s/task/*/stat"
 PROPERTIES = "LoadState,ActiveState,SubState,MainPID,ControlGroup,InvocationID,UnitFileState"
 ENDED = frozenset({"auto-restart", "auto-restart-queued", "failed", "dead"})
 """What systemd calls a unit whose process is gone."""
@@ -31,18 +32,14 @@ class Running(NamedTuple):
     active: bool
     ended: bool
     """Whether its process is gone, though systemd may start it again."""
-    invocation: str
-    """Changes with every start."""
+    begun: bool
+    """Whether it was started at all since the board booted."""
     release: str
     """Release whose libraries the process has mapped, empty where there is none."""
     deployment: str
     """DEPLOYMENT in the process's environment."""
     memory_max: int
     """Bytes that the kernel lets it have, 0 where it sets no limit."""
-    worked_us: int
-    """Processor time that it used since its start, in microseconds."""
-    waits_for_disk: bool
-    """Whether a thread of it is in a wait that only the kernel ends, as for the card or for swap."""
 
 
 def properties(unit: str) -> dict[str, str]:
@@ -83,22 +80,42 @@ def memory_max(control_group: str) -> int:
     return 0 if text == "max" else int(text)
 
 
-def worked_us(control_group: str) -> int:
-    """Return the processor time in microseconds that a control group used, 0 where there is none."""
-    path = GROUPS / control_group.lstrip("/") / "cpu.stat"
-    try:
-        return int(path.read_text("ascii").split()[1]) if control_group else 0
-    except OSError:
-        return 0
+class Start:
+    """A start that systemd was asked for; nothing but files is read while it lasts, for that costs it no time."""
 
+    def __init__(self, unit: str, control_group: str) -> None:
+        self._group = GROUPS / control_group.lstrip("/")
+        command = ["systemctl", "restart", unit]
+        self._asked = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
-def waits_for_disk(pid: int) -> bool:
-    """Return whether a thread of process `pid` is in an uninterruptible wait."""
-    try:
-        states = [file.read_text("utf-8", "replace") for file in Path(f"/proc/{pid}/task").glob("*/stat")]
-    except OSError:
-        return False
-    return any(text.rpartition(")")[2].split()[0] == "D" for text in states)
+    @property
+    def succeeded(self) -> bool | None:
+        """Whether the service said that it is ready; None while that is open, and where it was left."""
+        status = self._asked.poll()
+        return None if status is None or status < 0 else status == 0
+
+    @property
+    def worked_us(self) -> int:
+        """Processor time of the control group in microseconds; it begins anew with the group."""
+        try:
+            return int((self._group / "cpu.stat").read_text("ascii").split()[1])
+        except OSError:
+            return 0
+
+    @property
+    def waits_for_disk(self) -> bool:
+        """Whether a thread is in a wait that only the kernel ends, as for the card or for swap."""
+        try:
+            pids = (self._group / "cgroup.procs").read_text("ascii").split()
+            stats = [file.read_text("utf-8", "replace") for pid in pids for file in Path("/proc").glob(THREADS % pid)]
+        except OSError:
+            return False
+        return any(text.rpartition(")")[2].split()[0] == "D" for text in stats)
+
+    def leave(self) -> None:
+        """Wait for its end no longer."""
+        self._asked.kill()
+        self._asked.wait()
 
 
 class Board:
@@ -119,12 +136,10 @@ class Board:
             enabled=shown.get("UnitFileState") == "enabled",
             active=shown.get("ActiveState") == "active",
             ended=shown.get("SubState") in ENDED,
-            invocation=shown.get("InvocationID", ""),
+            begun=bool(shown.get("InvocationID")),
             release=mapped_release(pid, self.home),
             deployment=environment(pid).get("DEPLOYMENT", ""),
             memory_max=memory_max(shown.get("ControlGroup", "")),
-            worked_us=worked_us(shown.get("ControlGroup", "")),
-            waits_for_disk=waits_for_disk(pid),
         )
 
     def linked(self) -> str:
@@ -167,8 +182,7 @@ class Board:
                 write_whole(Path(name), files[name], 0o644)
         for name in drop:
             Path(name).unlink(missing_ok=True)
-        gone = any(name.startswith(UNITS) for name in drop)
-        if gone or not set(units).isdisjoint(different) or self._stale(units):
+        if not set(units).isdisjoint(different) or any(name.startswith(UNITS) for name in drop):
             self._systemctl("daemon-reload")
         for name in different:
             if name not in units:
@@ -178,21 +192,25 @@ class Board:
         point(self.home / "current", f"releases/{release}")
         point(self.launcher, self._command)
 
-    def _stale(self, units: Sequence[str]) -> bool:
-        """Whether files of units changed since systemd read them, as where a run was cut."""
-        command = ["systemctl", "show", "--property=NeedDaemonReload", *(Path(name).name for name in units)]
+    def refresh(self, files: Iterable[str]) -> None:
+        """Let systemd read those of `files` that are units and changed since it did, as where a run was cut."""
+        units = [Path(name).name for name in files if name.startswith(UNITS)]
+        command = ["systemctl", "show", "--property=NeedDaemonReload", *units]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
-        return "NeedDaemonReload=yes" in done.stdout.splitlines()
+        if "NeedDaemonReload=yes" in done.stdout.splitlines():
+            self._systemctl("daemon-reload")
 
     def kill(self) -> None:
         """End what runs and give it no time; systemd will start it again, a second later at the earliest."""
         command = ["systemctl", "kill", "--signal=SIGKILL", self.unit]
         subprocess.run(command, capture_output=True, text=True, check=False)
 
-    def restart(self) -> None:
-        """Start the unit anew without waiting for it."""
-        self._systemctl("restart", "--no-block", self.unit)
-        # Not before: it reads all units anew, which takes a small board seconds without answers.
+    def restart(self) -> Start:
+        """Start the unit anew, without waiting for it."""
+        return Start(self.unit, f"/system.slice/{self.unit}")
+
+    def enable(self) -> None:
+        """Let the unit start at boot; where it does not, systemd reads all units anew."""
         if not self.running().enabled:
             self._systemctl("enable", self.unit)
 
@@ -210,10 +228,10 @@ class Board:
         except (OSError, ValueError, KeyError, TypeError, subprocess.TimeoutExpired) as error:
             return {"doctor": f"pinch doctor does not work: {error}"}
 
-    def words(self, invocation: str) -> str:
-        """Return what the unit said last in one of its starts, and what systemd said about that."""
-        of = [f"_SYSTEMD_INVOCATION_ID={invocation}", "+", f"INVOCATION_ID={invocation}"]
-        command = ["journalctl", *of, f"--lines={JOURNAL_LINES}", "--no-pager", "--output=cat"]
+    def words(self, until: float | None = None) -> str:
+        """Return what the unit said last, before the moment `until` in seconds since 1970 where one is given."""
+        command = ["journalctl", f"--unit={self.unit}", f"--lines={JOURNAL_LINES}", "--no-pager", "--output=cat"]
+        command += [] if until is None else [f"--until=@{until:.6f}"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         return " / ".join(line for line in done.stdout.splitlines() if line.strip())
 

@@ -43,25 +43,18 @@ class Outcome(NamedTuple):
     """From the restart until it was ready, 0 where nothing was restarted."""
 
 
-class Fault(NamedTuple):
-    """What is wrong with a generation that was started."""
-
-    reason: str
-    start: str
-    """InvocationID of the start in which it was seen."""
-
-
 class Switch:
     """One board between two generations."""
 
     def __init__(
         self, board: Any, generations: Generations, clock: Callable[[], float] = time.monotonic,
-        pause: Callable[[float], None] = time.sleep,
+        pause: Callable[[float], None] = time.sleep, now: Callable[[], float] = time.time,
     ) -> None:  # fmt: skip
         self.board = board
         self.generations = generations
         self._clock = clock
         self._pause = pause
+        self._now = now
 
     def settled(self, wanted: Generation) -> bool:
         """Whether `wanted` is what is installed, starts at boot, and runs."""
@@ -81,9 +74,9 @@ class Switch:
         Raises:
             SwitchError: it is not.
         """
-        fault = self._fault(wanted, Wishes(patience_s), "", {})
+        fault = self._fault(wanted, Wishes(patience_s), None, {})
         if fault:
-            raise SwitchError(f"{fault.reason}. Its last words: {self.board.words(fault.start) or 'none'}")
+            raise SwitchError(f"{fault}. Its last words: {self.board.words() or 'none'}")
 
     def keep_what_runs(self, paths: Mapping[str, str]) -> None:
         """Keep the generation that runs, where it is healthy, whole on disk, and was not kept yet."""
@@ -108,20 +101,21 @@ class Switch:
         self.keep_what_runs(wanted.files)
         earlier = self.generations.proven()
         known = self.board.failing_checks() if wishes.thorough and earlier else {}
-        begin = self._clock()
-        before = self.board.running().invocation
+        self.board.refresh(wanted.files)
         self.board.install(wanted.release, wanted.files, set(), wanted.model)
-        self.board.restart()
-        fault = self._fault(wanted, wishes, before, known)
-        if fault is None:
+        begin = self._clock()
+        start = self.board.restart()
+        fault = self._fault(wanted, wishes, start, known)
+        if not fault:
             ready = self._clock()
+            self.board.enable()
             return self._settle(wanted, earlier, ready - begin, back=wishes.back)
         # First the way back: to read the journal takes a small board seconds without answers.
-        went = self._back(wanted, earlier, wishes, begin)
-        words = self.board.words(fault.start)
-        raise SwitchError(
-            f"release {wanted.release} is not healthy: {fault.reason}. Its last words: {words or 'none'}. {went}"
-        )
+        failed_at = self._now()
+        went = self._back(wanted, earlier, wishes, begin, ended=start.succeeded is False)
+        self.board.enable()
+        words = self.board.words(failed_at) or "none"
+        raise SwitchError(f"release {wanted.release} is not healthy: {fault}. Its last words: {words}. {went}")
 
     def _settle(self, wanted: Generation, earlier: Generation | None, seconds: float, *, back: bool) -> Outcome:
         replaced = earlier.release if earlier and earlier.release != wanted.release else ""
@@ -130,58 +124,66 @@ class Switch:
         self.generations.keep(wanted._replace(before=before, model=self.board.model()), proven=True)
         return Outcome(replaced, round(seconds, 1))
 
-    def _back(self, wanted: Generation, earlier: Generation | None, wishes: Wishes, begin: float) -> str:
+    def _back(
+        self, wanted: Generation, earlier: Generation | None, wishes: Wishes, begin: float, *, ended: bool
+    ) -> str:
         if earlier is None or (earlier.release, earlier.deployment) == (wanted.release, wanted.deployment):
             return "There is nothing to go back to: it stays, and systemd goes on trying to start it"
         self.board.install(earlier.release, earlier.files, wanted.files.keys() - earlier.files.keys(), earlier.model)
-        self.board.kill()
-        before = self.board.running().invocation
-        self.board.restart()
-        fault = self._fault(earlier, Wishes(max(wishes.patience_s, 60)), before, {})
+        if not ended:
+            self.board.kill()
+        fault = self._fault(earlier, Wishes(max(wishes.patience_s, 60)), self.board.restart(), {})
         if fault:
             return (
-                f"Going back to {earlier.release} did not help either: {fault.reason}. See `journalctl -u pinch`; "
-                "where it speaks of the store, `pinch snapshot load` the newest file of /var/lib/pinch-snapshots"
+                f"Going back to {earlier.release} did not help either: {fault}. See `journalctl -u pinch`; where it "
+                "speaks of the store, `pinch snapshot load` the newest file of /var/lib/pinch-snapshots"
             )
         down = self._clock() - begin
         return f"Rolled back: {earlier.release} runs again with its settings, {down:.1f} s after the first restart"
 
-    def _fault(self, wanted: Generation, wishes: Wishes, before: str, known: Mapping[str, str]) -> Fault | None:
-        """Wait for the start after the one called `before`, and say what is wrong with it, None where nothing is."""
+    def _fault(self, wanted: Generation, wishes: Wishes, start: Any, known: Mapping[str, str]) -> str:
+        """Wait for a start, None where none was asked for, and say what is wrong with it, empty where nothing is."""
         service = self.board.service(wanted.files[SETTINGS])
-        reason, running = self._unready(service, wishes, before)
-        if not reason and (running.release, running.deployment) != (wanted.release, wanted.deployment):
+        deadline = self._clock() + wishes.patience_s
+        unready = self._await_start(start, wishes) or self._await_answer(service, deadline)
+        if unready:
+            return unready
+        running = self.board.running()
+        if (running.release, running.deployment) != (wanted.release, wanted.deployment):
             found = f"release {running.release or 'unknown'} with deployment {running.deployment[:8] or 'none'}"
-            reason = f"what runs is {found}; expected {wanted.release} with {wanted.deployment[:8]}. {DROP_INS}"
-        if not reason and wishes.memory_max and running.memory_max != wishes.memory_max:
-            reason = f"the kernel limits it to {running.memory_max} bytes; expected {wishes.memory_max}. {DROP_INS}"
-        if not reason and wishes.thorough:
-            reason = self._thorough_fault(service, known)
-        return Fault(reason, running.invocation) if reason else None
+            return f"what runs is {found}; expected {wanted.release} with {wanted.deployment[:8]}. {DROP_INS}"
+        if wishes.memory_max and running.memory_max != wishes.memory_max:
+            return f"the kernel limits it to {running.memory_max} bytes; expected {wishes.memory_max}. {DROP_INS}"
+        return self._thorough_fault(service, known) if wishes.thorough else ""
 
-    def _unready(self, service: Any, wishes: Wishes, before: str) -> tuple[str, Any]:
-        """Wait until the start after the one called `before` is ready; return why it is not, and what runs."""
+    def _await_start(self, start: Any, wishes: Wishes) -> str:
+        """Wait until a start, None where there is none, has succeeded; return why it has not."""
         begin = still_since = self._clock()
-        first: Any = None
         worked_us = 0
-        while True:
-            running = self.board.running()
-            reason = "it has not begun to start"
-            if running.invocation != before:
-                # Another start than the first means that it ended in between, however short the look at it was.
-                first = first or running
-                if running.ended or running.invocation != first.invocation:
-                    return "it ended at its start", first
-                reason = service.not_ready()
-            if not reason:
-                return "", self.board.running()
+        while start is not None and not start.succeeded:
+            if start.succeeded is False:
+                return "it ended at its start"
             now = self._clock()
-            if first is None or abs(running.worked_us - worked_us) > WORK_US or running.waits_for_disk:
-                worked_us, still_since = running.worked_us, now
-            if wishes.thorough and now - still_since >= STILL_S:
-                return f"it has done nothing for {STILL_S:.0f} s, and {reason}", first
-            if now - begin >= wishes.patience_s:
-                return f"it was not ready within {wishes.patience_s:.0f} s: {reason}", first or running
+            if abs(start.worked_us - worked_us) > WORK_US or start.waits_for_disk:
+                worked_us, still_since = start.worked_us, now
+            still = wishes.thorough and now - still_since >= STILL_S
+            if still or now - begin >= wishes.patience_s:
+                start.leave()
+                late = f"it was not ready within {wishes.patience_s:.0f} s"
+                return f"it has done nothing for {STILL_S:.0f} s and is not ready" if still else late
+            self._pause(LOOK_S)
+        return ""
+
+    def _await_answer(self, service: Any, deadline: float) -> str:
+        """Wait until the service says that it is ready; return why it does not."""
+        while True:
+            reason: str = service.not_ready()
+            if not reason:
+                return ""
+            if self._clock() >= deadline:
+                return f"it was not ready in time: {reason}"
+            if self.board.running().ended:
+                return "it ended at its start"
             self._pause(LOOK_S)
 
     def _thorough_fault(self, service: Any, known: Mapping[str, str]) -> str:

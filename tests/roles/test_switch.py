@@ -56,7 +56,9 @@ class SeemingStart:
         return {"ends": False, "never ready": None, "asleep": None}.get(self.health, True)
 
     @property
-    def worked_us(self) -> int:
+    def worked_us(self) -> int | None:
+        if self.board.slice_unknown:
+            return None
         return 0 if self.health == "asleep" else round(self.board.now * 1e6)
 
     def leave(self) -> None:
@@ -74,7 +76,7 @@ class SeemingBoard:
         self.starts = 0
         self.now = 0.0
         self.killed: list[str] = []
-        self.slow_disk = self.enabled = False
+        self.slow_disk = self.slice_unknown = self.enabled = False
         self.wrong: Mapping[str, Mapping[str, str]] = {}
 
     def running(self) -> Any:
@@ -186,12 +188,20 @@ def test_a_release_that_is_not_healthy_gives_way_to_the_one_before(tmp_path: Pat
     assert kept.find("b") is None
 
 
-def test_a_start_that_waits_for_a_slow_card_is_not_taken_for_one_that_hangs(tmp_path: Path) -> None:
+@pytest.mark.parametrize("why", ["slow_disk", "slice_unknown"])
+def test_a_start_that_waits_for_a_slow_card_or_cannot_be_watched_is_not_taken_for_one_that_hangs(
+    tmp_path: Path, why: str
+) -> None:
     board, _, switch = a_board(tmp_path, b="asleep")
     switch.change(generation("a"), WISHES)
-    board.slow_disk = True
+    setattr(board, why, True)
     with pytest.raises(switching.SwitchError, match="it was not ready within 6 s"):
         switch.change(generation("b"), THOROUGH)
+
+
+def test_a_generation_of_before_that_has_its_deployment_in_the_unit_is_told_apart_too() -> None:
+    text = "[Service]\nEnvironment=DEPLOYMENT=abc\n"
+    assert generations.Generation("a", {UNIT: text}, "").deployment == "abc"
 
 
 def test_settings_that_do_not_start_are_taken_back_too(tmp_path: Path) -> None:

@@ -83,8 +83,8 @@ def memory_max(control_group: str) -> int:
 class Start:
     """A start that systemd was asked for; nothing but files is read while it lasts, for that costs it no time."""
 
-    def __init__(self, unit: str, control_group: str) -> None:
-        self._group = GROUPS / control_group.lstrip("/")
+    def __init__(self, unit: str) -> None:
+        self._group = GROUPS / "system.slice" / unit
         command = ["systemctl", "restart", unit]
         self._asked = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
@@ -95,12 +95,12 @@ class Start:
         return None if status is None or status < 0 else status == 0
 
     @property
-    def worked_us(self) -> int:
-        """Processor time of the control group in microseconds; it begins anew with the group."""
+    def worked_us(self) -> int | None:
+        """Processor time of the control group in microseconds, None where it is not known; it begins anew with it."""
         try:
             return int((self._group / "cpu.stat").read_text("ascii").split()[1])
         except OSError:
-            return 0
+            return None
 
     @property
     def waits_for_disk(self) -> bool:
@@ -207,7 +207,7 @@ class Board:
 
     def restart(self) -> Start:
         """Start the unit anew, without waiting for it."""
-        return Start(self.unit, f"/system.slice/{self.unit}")
+        return Start(self.unit)
 
     def enable(self) -> None:
         """Let the unit start at boot; where it does not, systemd reads all units anew."""

@@ -159,13 +159,13 @@ class Switch:
     def _await_start(self, start: Any, wishes: Wishes) -> str:
         """Wait until a start, None where there is none, has succeeded; return why it has not."""
         begin = still_since = self._clock()
-        worked_us = 0
+        mark = 0
         while start is not None and not start.succeeded:
             if start.succeeded is False:
                 return "it ended at its start"
-            now = self._clock()
-            if abs(start.worked_us - worked_us) > WORK_US or start.waits_for_disk:
-                worked_us, still_since = start.worked_us, now
+            now, worked_us = self._clock(), start.worked_us
+            if worked_us is None or abs(worked_us - mark) > WORK_US or start.waits_for_disk:
+                mark, still_since = worked_us or 0, now
             still = wishes.thorough and now - still_since >= STILL_S
             if still or now - begin >= wishes.patience_s:
                 start.leave()

@@ -71,7 +71,7 @@ def test_a_release_that_breaks_in_its_place_is_rolled_back_at_the_canary(
 ) -> None:
     before = fleet.released()
     canary, board = fleet.canary
-    files = "cat /etc/pinch/pinch.toml /etc/systemd/system/pinch.service /etc/systemd/system/pinch-tokens.service"
+    files = "cd /etc && cat pinch/pinch.toml pinch/deployment.env systemd/system/pinch.service"
     settings = board.run(files)
     fleet.watch()
     with Steady(board.port, board.token, SPACE) as steady:

@@ -79,7 +79,7 @@ def fleet(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     """Boards that were looked at as they were found and then provisioned."""
     inventory = request.config.getoption("--ansible-inventory")
     if not os.environ.get("EMULATOR_STATE") or not inventory:
-        pytest.skip("takes boards from bare to bare: run it by `molecule test -s lifecycle`, which boots them")
+        pytest.skip("takes boards from bare to bare: run it by `molecule test -s upgrade`, which boots them")
     fleet = Fleet(Path(inventory), tmp_path_factory.mktemp("fleet"))
     fleet.found = fleet.listing()
     played = fleet.play("site.yml")

@@ -20,6 +20,8 @@ from .definition import Definition, Toolbox
 from .failure import ImageError
 
 ARCHIVES = Path("var/cache/apt/archives")
+# apt's list of what belongs in the image, and the folder it is asked about; both only while packages are downloaded.
+PLANNED, NOTHING = ARCHIVES / "planned", ARCHIVES / "nothing"
 # Debian writes it: everything that may be called without being depended on.
 ESSENTIAL = "?essential"
 # Configured first, as everything else's maintainer scripts lean on them.
@@ -83,18 +85,29 @@ def download_packages(definition: Definition, target: Path, kept: Path, log: Pat
     archives = shlex.quote(str(kept))
     place = f'"$1"/{ARCHIVES}'
     names = " ".join(shlex.quote(name) for name in definition.packages)
-    fetch = (
-        f'APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get --yes --download-only install {shlex.quote(ESSENTIAL)} {names}'
-    )
+    apt = f'APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get --yes install {shlex.quote(ESSENTIAL)} {names}'
+    # apt prints what it has yet to fetch, which is everything where it looks for archives in an empty folder.
+    empty = f'mkdir -p "$1"/{NOTHING}/partial && {apt} --print-uris -o Dir::Cache::archives="$1"/{NOTHING}'
     hooks = (
         f"--setup-hook=mkdir -p {archives} {place} && cp -al {archives}/. {place}",
-        f"--extract-hook={fetch}",
+        f"--extract-hook={apt} --download-only",
+        f'--extract-hook={empty} > "$1"/{PLANNED}',
     )
     _download(mmdebstrap(definition, definition.architecture, ESSENTIAL, target, hooks), target, log)
-    fresh = target / ARCHIVES
-    for archive in fresh.glob("*.deb"):
-        if not (kept / archive.name).exists():
+    planned = archive_names((target / PLANNED).read_text(encoding="utf-8"))
+    (target / PLANNED).unlink()
+    shutil.rmtree(target / NOTHING)
+    for archive in (target / ARCHIVES).glob("*.deb"):
+        if archive.name not in planned:
+            # Of an earlier build: unpacked, it would be in the image, or take the place of its own newer version.
+            archive.unlink()
+        elif not (kept / archive.name).exists():
             os.link(archive, kept / archive.name)
+
+
+def archive_names(printed: str) -> set[str]:
+    """Return the names of the archives that `apt-get --print-uris` says it would fetch."""
+    return {line.split()[1] for line in printed.splitlines() if line.startswith("'")}
 
 
 def unpack(chroot: Chroot, definition: Definition) -> None:

@@ -104,6 +104,7 @@ def _build(definition: Definition, toolbox: Toolbox, key: str, work: Path) -> No
     finish.clean(chroot)
     _step("check", lambda: finish.check(chroot, definition, programs))
     chroot.close_for_native()
+    finish.mark_updated(tree)
     packages = bootstrap.package_versions(tree)
     _step("firmware", lambda: disk.write_firmware(chroot, definition, key, work))
     _step("disk", lambda: disk.write_disk(chroot, definition, key, work))

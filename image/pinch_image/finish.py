@@ -94,7 +94,13 @@ def clean(chroot: Chroot) -> None:
                 path.unlink()
     (root / "var/cache/apt/archives/partial").mkdir(parents=True)
     (root / "etc/machine-id").write_text("", encoding="ascii")
-    # As systemd-update-done(8) leaves them: what it would do at the first boot has been done.
+
+
+def mark_updated(root: Path) -> None:
+    """Say, as systemd-update-done(8) does, that what a first boot would do for a changed /usr has been done.
+
+    Whatever changes /usr after this makes every card rebuild its caches of libraries and journal messages.
+    """
     for folder in ("etc", "var"):
         (root / folder / ".updated").touch()
 

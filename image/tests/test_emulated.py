@@ -12,6 +12,7 @@ from pinch_image.build import HERE
 pytestmark = pytest.mark.emulated
 BOOT_LIMIT_S = 900
 CMDLINE = "/boot/firmware/cmdline.txt"
+CACHES = "ldconfig.service systemd-journal-catalog-update.service systemd-hwdb-update.service"
 FACTS = (
     "uname -r; getconf PAGESIZE; grep MemTotal /proc/meminfo; systemctl --version | head -1; python3 --version; "
     "sudo modprobe zram && echo zram $(cat /sys/block/zram0/comp_algorithm); "
@@ -55,6 +56,12 @@ class Board:
 
     def pressure(self) -> str:
         return self.says("cat /proc/pressure/memory 2>/dev/null || echo none")
+
+    def caches_made(self) -> list[str]:
+        """Return which caches were made at this boot."""
+        shown = self.says(f"systemctl show --property=Id,ConditionResult {CACHES}")
+        units = [dict(line.split("=", 1) for line in unit.splitlines()) for unit in shown.split("\n\n")]
+        return [unit["Id"] for unit in units if unit["ConditionResult"] == "yes"]
 
     def ssh(self, remote: str) -> list[str]:
         return [str(HERE / "emulator"), "ssh", self.name, "--state", str(self.state), "--", remote]
@@ -106,6 +113,11 @@ def test_the_cards_command_line_is_where_a_pi_has_it(board: Board) -> None:
 def test_nothing_failed_at_boot_and_no_swap_was_made(board: Board) -> None:
     assert board.says("systemctl --failed --no-legend --plain") == ""
     assert board.says("cat /proc/swaps").count("\n") == 0
+
+
+def test_the_first_boot_makes_no_cache_that_came_with_the_image(board: Board) -> None:
+    assert board.do("status")["boots"] == 1
+    assert board.caches_made() == []
 
 
 def test_the_user_becomes_root_without_a_password_and_has_none(board: Board) -> None:
@@ -210,6 +222,7 @@ def test_the_other_boards_and_systems_are_what_the_roles_expect(
         print(board.says(FACTS))
         assert board.says("getconf PAGESIZE && uname -m").split() == [str(page_bytes), machine]
         assert board.says("systemctl --failed --no-legend --plain") == ""
+        assert board.caches_made() == []
         assert "memory" not in board.controllers()
         assert board.pressure() == "none"
         assert board.says("findmnt -no FSTYPE /boot/firmware") == "vfat"

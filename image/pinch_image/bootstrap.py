@@ -26,6 +26,8 @@ PLANNED, NOTHING = ARCHIVES / "planned", ARCHIVES / "nothing"
 ESSENTIAL = "?essential"
 # Configured first, as everything else's maintainer scripts lean on them.
 FIRST = (("base-passwd", "base-files"), ("libc6", "perl-base", "mawk", "dpkg"))
+# Bookworm's removes the links at the root that belong to no package, and the native loader is found by one of them.
+REMOVES_LINKS = "usr-is-merged"
 ATTEMPTS = 3
 # What Debian publishes beside a release, and mmdebstrap takes unless it is told otherwise.
 POCKETS = ("updates", "security")
@@ -138,6 +140,9 @@ def configure(chroot: Chroot, toolbox: Toolbox) -> None:
     policy = chroot.root / "usr/sbin/policy-rc.d"
     policy.write_text(POLICY, encoding="ascii")
     policy.chmod(0o755)
+    if (chroot.root / f"var/lib/dpkg/info/{REMOVES_LINKS}.list").exists():
+        chroot.run(["dpkg", "--force-depends", "--configure", REMOVES_LINKS])
+        chroot.open_for_native()
     for names in FIRST:
         chroot.run(["dpkg", "--force-depends", "--configure", *names], programs, idle)
     chroot.run(["dpkg", "--force-unsafe-io", "--configure", "-a"], programs, idle)

@@ -28,6 +28,7 @@ from tests.roles.sources import REPOSITORY, load
 tree = load("pinch/library/release_tree.py")
 state = load("pinch/library/deployment_state.py")
 generations = load("pinch/module_utils/pinch_generations.py")
+boards = load("pinch/module_utils/pinch_board.py")
 
 
 def elf(machine: int, bits: int = 64) -> bytes:
@@ -160,14 +161,32 @@ def test_releases_are_built_by_name_and_found_the_next_time(tmp_path: Path) -> N
 def test_a_release_on_the_distributions_packages_holds_ours_alone(tmp_path: Path) -> None:
     lay_tree(Recipe.named(REPOSITORY / "service", "distribution-3.13-armhf"), tmp_path / "release")
     assert sorted(path.name for path in (tmp_path / "release" / "lib").iterdir()) == ["pinch", "pinchd-0.1.0.dist-info"]
-    launcher = (tmp_path / "release" / "bin" / "pinch").read_text("utf-8")
+    program = tmp_path / "release" / "bin" / "pinch"
+    launcher = program.read_text("utf-8")
     # What pip puts under /usr/local or into a home is not Debian's, and stays out.
-    begun = launcher.partition("from pinch.cli")[0].replace("__file__", '"/x/bin/pinch"')
-    script = [sys.executable, "-PsS", "-c", begun + "print(sys.path)"]
-    shown = subprocess.run(script, capture_output=True, text=True, check=True)
+    program.write_text(launcher.partition("from pinch.cli")[0] + "print(sys.path)", "utf-8")
+    shown = subprocess.run([sys.executable, "-PsS", str(program)], capture_output=True, text=True, check=True)
     path = ast.literal_eval(shown.stdout)
-    assert (path[0], path[-1]) == ("/x/lib", "/usr/lib/python3/dist-packages")
+    assert (path[0], path[-1]) == (str(tmp_path / "release" / "lib"), "/usr/lib/python3/dist-packages")
     assert not [entry for entry in path if "site-packages" in entry or "local/lib" in entry]
+
+
+def test_the_release_that_runs_is_known_though_none_of_its_libraries_is_mapped(tmp_path: Path) -> None:
+    release = tmp_path / "releases" / "0.1.0-32b17ab1"
+    lay_tree(Recipe.named(REPOSITORY / "service", "distribution-3.13-armhf"), release)
+    program = release / "bin" / "pinch"
+    launcher = program.read_text("utf-8")
+    program.write_text(launcher.partition("from pinch.cli")[0] + "print(flush=True)\ninput()\n", "utf-8")
+    (tmp_path / "current").symlink_to("releases/0.1.0-32b17ab1")
+    command = [sys.executable, "-PsS", str(tmp_path / "current" / "bin" / "pinch")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert str(tmp_path) not in Path(f"/proc/{process.pid}/maps").read_text("utf-8")
+        assert boards.held_release(process.pid, tmp_path) == "0.1.0-32b17ab1"
+        process.communicate("\n")
+    assert boards.held_release(process.pid, tmp_path) == ""
+    assert boards.held_release(0, tmp_path) == ""
 
 
 def a_release(folder: Path, name: str = "1.0.0-aaaaaaaa") -> tuple[Path, str]:

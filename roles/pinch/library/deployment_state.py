@@ -47,7 +47,7 @@ RETURN = r"""
 state:
   description: >-
     C(releases), names of whole releases; C(generations), those of them that can run again as they did; C(current),
-    the one that the link names; C(active); C(release), the one that the running process has mapped; C(deployment),
+    the one that the link names; C(active); C(release), the one that the process runs from; C(deployment),
     the value of DEPLOYMENT in the running process; C(memory_max), bytes, 0 where the kernel sets no limit;
     C(target), the release that O(back_to) means.
   returned: always

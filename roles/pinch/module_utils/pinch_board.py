@@ -35,7 +35,7 @@ class Running(NamedTuple):
     begun: bool
     """Whether it was started at all since the board booted."""
     release: str
-    """Release whose libraries the process has mapped, empty where there is none."""
+    """Release that the process runs from, empty where it is none of ours."""
     deployment: str
     """DEPLOYMENT in the process's environment."""
     memory_max: int
@@ -60,14 +60,27 @@ def environment(pid: int) -> dict[str, str]:
     return {name: value for name, separator, value in pairs if separator}
 
 
-def mapped_release(pid: int, home: Path) -> str:
-    """Return the release below `home` whose libraries process `pid` has mapped, empty where it has none."""
+def held_release(pid: int, home: Path) -> str:
+    """Return the release below `home` that process `pid` runs from, empty where it is none.
+
+    The libraries of its wheels are mapped; one without wheels is known by its program, which it holds open.
+    """
+    process = Path(f"/proc/{pid}")
     try:
-        maps = Path(f"/proc/{pid}/maps").read_text("utf-8", "surrogateescape") if pid else ""
+        held = [process.joinpath("maps").read_text("utf-8", "surrogateescape")] if pid else []
+        held += [_target(path) for path in process.joinpath("fd").iterdir()] if pid else []
     except OSError:
         return ""
-    found = re.search(rf" {re.escape(str(home))}/releases/([^/\n]+)/", maps)
+    found = re.search(rf"(?:^| ){re.escape(str(home))}/releases/([^/\n]+)/", "\n".join(held), re.MULTILINE)
     return found[1] if found else ""
+
+
+def _target(link: Path) -> str:
+    try:
+        return str(link.readlink())
+    except FileNotFoundError:
+        # Closed since it was listed.
+        return ""
 
 
 def memory_max(control_group: str) -> int:
@@ -137,7 +150,7 @@ class Board:
             active=shown.get("ActiveState") == "active",
             ended=shown.get("SubState") in ENDED,
             begun=bool(shown.get("InvocationID")),
-            release=mapped_release(pid, self.home),
+            release=held_release(pid, self.home),
             deployment=environment(pid).get("DEPLOYMENT", ""),
             memory_max=memory_max(shown.get("ControlGroup", "")),
         )

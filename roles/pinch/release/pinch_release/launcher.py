@@ -9,12 +9,16 @@ import os
 import sys
 
 # Not pathlib: the service's start should not wait for a module that it may never need.
-LIBRARY = os.path.realpath(__file__).removesuffix("/bin/pinch") + "/lib"
+PROGRAM = os.path.realpath(__file__)
+LIBRARY = PROGRAM.removesuffix("/bin/pinch") + "/lib"
 SHARED = ""
 sys.path.insert(0, LIBRARY)
 if SHARED:
     sys.path.append(SHARED)
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (LIBRARY, SHARED)))
+
+# Open as long as this runs: it tells which release that is, where no wheel's library is mapped that would.
+os.open(PROGRAM, os.O_PATH)
 
 from pinch.cli import main  # noqa: E402 (the path above comes first)
 

@@ -14,6 +14,8 @@ from tests.report import Figures
 
 OWN_IMAGE = "/etc/systemd/resolved.conf.d/10-pinch.conf"
 """The file by which image/base.toml sees to it that a board answers to ssh and to nothing else."""
+BROUGHT = "/var/lib/pinch-found/packages.json"
+"""Names of the packages that the role `packages` has installed."""
 EXPOSURE = 2.0
 """What `systemd-analyze security` may say at most."""
 
@@ -108,7 +110,8 @@ def test_installed_size(board: Board, figures: Figures) -> None:
     used = int(board.run(f"du -sm {board.run(f'readlink -f {RELEASE}')} | cut -f1"))
     if board.tier.semantic:
         used += int(board.run(f"du -smL {MODELS}/current | cut -f1"))
-    figures.add("installed on disk, model included", used, "MB", f"≤ {bound} MB")
+    used += _brought_mb(board)
+    figures.add("installed on disk, packages and model included", used, "MB", f"≤ {bound} MB")
     assert used <= bound
 
 
@@ -158,6 +161,16 @@ def test_no_answer_without_a_token(board: Board) -> None:
 def test_doctor_finds_nothing_wrong(board: Board) -> None:
     done = board.attempt("pinch doctor --json")
     assert done.rc == 0, done.stdout + done.stderr
+
+
+def _brought_mb(board: Board) -> int:
+    """Return the size in MB that dpkg states for the Debian packages that the roles brought."""
+    printed = board.attempt(f"cat {BROUGHT}").stdout
+    names = json.loads(printed) if printed else []
+    if not names:
+        return 0
+    sizes = board.run(f"dpkg-query --show --showformat='${{Installed-Size}}\\n' {' '.join(names)}")
+    return -(-sum(int(size) for size in sizes.split()) // 1024)
 
 
 def _with_token(client: Client, token: str) -> Client:

@@ -14,7 +14,6 @@ from typing import NamedTuple
 from tests.cache import REPOSITORY, cache_folder, digest
 
 SUITE = "trixie"
-MIRROR = "http://ftp.debian.org/debian"
 """Main alone: what the roles install is there."""
 BINFMT = Path("/proc/sys/fs/binfmt_misc")
 RULE = Path("/usr/lib/binfmt.d/qemu-arm.conf")
@@ -99,8 +98,9 @@ def debian(architecture: str, packages: Sequence[str], folder: Path) -> Tree:
 
 
 def _cached(architecture: str, packages: Sequence[str]) -> Path:
-    mirror = os.environ.get("PINCH_DEBIAN_MIRROR") or MIRROR
-    key = digest(f"{SUITE} {architecture} {' '.join(packages)} {mirror}".encode())[:16]
+    # Without one mmdebstrap takes Debian's own.
+    mirror = [url] if (url := os.environ.get("PINCH_DEBIAN_MIRROR")) else []
+    key = digest(f"{SUITE} {architecture} {' '.join([*packages, *mirror])}".encode())[:16]
     base = cache_folder("trees") / f"{architecture}-{key}"
     if not base.exists():
         if architecture == "armhf":
@@ -115,7 +115,7 @@ def _cached(architecture: str, packages: Sequence[str]) -> Path:
                 f"--architectures={architecture}",
             ]
             # mmdebstrap asks a program that Debian 12 does not bring along whether foreign ones run here.
-            command += ["--skip=check/qemu", f"--include={','.join(packages)}", SUITE, f"{scratch}/tree", mirror]
+            command += ["--skip=check/qemu", f"--include={','.join(packages)}", SUITE, f"{scratch}/tree", *mirror]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             assert not done.returncode, done.stderr[-2000:]
             shutil.move(f"{scratch}/tree", base)

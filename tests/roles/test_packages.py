@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import tarfile
 from collections.abc import Iterator
@@ -23,6 +25,7 @@ pytestmark = pytest.mark.skipif(not shutil.which("apt-get"), reason="the control
 
 state = load("packages/library/package_state.py")
 package_set = load("packages/library/package_set.py")
+package_undo = load("packages/library/package_undo.py")
 
 
 @pytest.fixture
@@ -235,3 +238,26 @@ def test_any_list_of_sources_is_rewritten_or_refused_with_a_sentence(text: str, 
     except PackagesError:
         return
     assert rewrite(path, once, {}) == once
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="dpkg tells only root what it would remove")
+def test_a_package_that_others_need_by_now_stays() -> None:
+    """Asked of this machine's dpkg, which does nothing: nobody needs age, and dpkg itself needs zlib."""
+    assert package_undo.removable(["age", "zlib1g"]) == ["age"]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"), [("[]", []), ('["zlib1g", "pinch-none"]', ["zlib1g"]), (None, [])], ids=["empty", "some", "none"]
+)
+def test_nothing_goes_but_what_the_record_names(tmp_path: Path, text: str | None, found: list[str]) -> None:
+    record = tmp_path / "packages.json"
+    if text is not None:
+        record.write_text(text, "utf-8")
+    assert package_undo.brought(record) == found
+
+
+def test_only_what_was_not_there_before_is_kept_for_the_way_back(tmp_path: Path) -> None:
+    record = tmp_path / "found" / "packages.json"
+    package_set.remember(["zstd 1.5", "pinch-none 1"], record)
+    package_set.remember(["pinch-other:armhf 2", "pinch-none 2"], record)
+    assert json.loads(record.read_text("utf-8")) == ["pinch-none", "pinch-other"]

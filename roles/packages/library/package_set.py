@@ -111,20 +111,20 @@ def missing(names: list[str]) -> list[str]:
     return [name for name in names if name not in there]
 
 
-def remember(titles: list[str]) -> None:
+def remember(titles: list[str], record: Path = RECORD) -> None:
     """Add what is about to come to the record; what is there already only gets another version."""
     names = sorted(title.split()[0].partition(":")[0] for title in titles)
     try:
-        known = json.loads(RECORD.read_text("utf-8"))
+        known = json.loads(record.read_text("utf-8"))
     except (OSError, ValueError):
         known = []
     brought = sorted({*known, *missing(names)}) if names else known
     if brought == known:
         return
-    RECORD.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    partial = RECORD.with_suffix(".partial")
+    record.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    partial = record.with_suffix(".partial")
     partial.write_text(json.dumps(brought, indent=1) + "\n", "utf-8")
-    partial.replace(RECORD)
+    partial.replace(record)
 
 
 def repair() -> None:

@@ -35,13 +35,21 @@ kept:
 """
 
 RECORD = Path("/var/lib/pinch-found/packages.json")
+ENVIRONMENT = {
+    # dpkg refuses to work without a path to its helpers, and its words are read.
+    "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+    "LC_ALL": "C.UTF-8",
+    "DEBIAN_FRONTEND": "noninteractive",
+}
 
 
-def brought() -> list[str]:
+def brought(record: Path = RECORD) -> list[str]:
     """Return the names in the record that are installed; none where there is no record."""
     try:
-        names = json.loads(RECORD.read_text("utf-8"))
+        names = json.loads(record.read_text("utf-8"))
     except FileNotFoundError:
+        return []
+    if not names:  # asked for no name, dpkg-query lists every package
         return []
     command = ["dpkg-query", "--show", "--showformat=${Package} ${db:Status-Status}\n", *names]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -53,7 +61,7 @@ def removable(names: list[str]) -> list[str]:
     left = list(names)
     while left:
         done = subprocess.run(
-            ["dpkg", "--no-act", "--purge", *left], capture_output=True, text=True, check=False, env={"LC_ALL": "C"}
+            ["dpkg", "--no-act", "--purge", *left], env=ENVIRONMENT, capture_output=True, text=True, check=False
         )
         # dpkg: dependency problems prevent removal of NAME:
         stuck = [
@@ -75,7 +83,7 @@ def main() -> None:
     going = removable(names)
     known = RECORD.exists()
     if going and not module.check_mode:
-        done = subprocess.run(["dpkg", "--purge", *going], capture_output=True, text=True, check=False)
+        done = subprocess.run(["dpkg", "--purge", *going], env=ENVIRONMENT, capture_output=True, text=True, check=False)
         if done.returncode:
             module.fail_json(
                 msg=f"dpkg could not remove {', '.join(going)}: {done.stderr.strip()}; repair it and run again"

@@ -9,6 +9,7 @@ import random
 import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import apsw
@@ -23,7 +24,7 @@ from pinch.agents.sessions import IN_USE, SUMMARY_BYTES, Sessions
 from pinch.agents.tools import Tools
 from pinch.budget import allocator
 from pinch.budget.ledger import Ledger, OverBudget
-from pinch.errors import PinchError
+from pinch.errors import PinchError, StoreInUse
 from pinch.gateway.context import Context
 from pinch.gateway.http import application
 from pinch.gateway.keeper import TokenKeeper
@@ -55,6 +56,10 @@ CONNECTION_BYTES = 24 * KIBIBYTE
 """What an open connection holds in aiohttp's buffers and objects."""
 STOP_S = 3
 """Seconds that requests have to end after SIGTERM; those that then are cut have as long again to clear up."""
+WAITING = "waiting for the store"
+"""How the status of a service begins that may not open it yet; the role `pinch` looks for it."""
+LOOK_S = 0.05
+"""Seconds between two looks whether the store can be had."""
 SETTLE_S = 1
 """Seconds after the start at which what it left behind is cleared away: those who waited for it are answered first."""
 
@@ -268,20 +273,51 @@ class Service:
             ledger.open("model", lambda: embedder.model_bytes)
             ledger.open("query_cache", lambda: embedder.cache_used, embedder.trim_cache)
 
-    async def start(self) -> None:
-        """Open the store, tidy up after the last run, listen, and say so.
+    async def start(self, ended: asyncio.Event) -> bool:
+        """Take the store, tidy up after the last run, listen, and say so; false where `ended` came before the store.
 
         Raises:
             PinchError, TokensError, ListenError: what stands in the way.
         """
         context = self.context
         context.tokens.load(create=True)
+        if not await self._take_over(ended):
+            return False
         context.store.open()
         try:
             await self._begin()
         except BaseException:
             await self.stop()
             raise
+        return True
+
+    async def _take_over(self, ended: asyncio.Event) -> bool:
+        """Hold the state folder as soon as nobody else does; return whether that came before `ended`.
+
+        A release that is to take over has loaded everything by then, so that nobody serves for moments only.
+
+        Raises:
+            StoreInUse: somebody does, and not only for the `state_wait_s` that this one may wait.
+        """
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + self.context.settings.state_wait_s
+        told = False
+        while not ended.is_set():
+            try:
+                self.context.store.hold()
+            except StoreInUse as error:
+                if clock() >= deadline:
+                    raise
+                if not told:
+                    log.info("%s: %s", WAITING, error.message)
+                    self.supervision.status(f"{WAITING}: {error.message}")
+                    told = True
+            else:
+                self.supervision.status("opening the store")
+                return True
+            with suppress(TimeoutError):
+                await asyncio.wait_for(ended.wait(), LOOK_S)
+        return False
 
     async def _begin(self) -> None:
         context = self.context
@@ -352,7 +388,8 @@ async def serve(service: Service) -> None:
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
-    await service.start()
+    if not await service.start(ended):
+        return
     await ended.wait()
     log.info("stopping")
     await service.stop()

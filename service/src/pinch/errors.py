@@ -47,6 +47,10 @@ class StoreUnusable(PinchError):
     """The store cannot be opened at all: locked by another service, newer than this release, unreadable."""
 
 
+class StoreInUse(StoreUnusable):
+    """Another service has the store; it can be had when that one ends."""
+
+
 def internal_fault() -> PinchError:
     """Return what is told of a fault of our own; the log has the cause."""
     return PinchError("something went wrong in the service", hint="look at its log: journalctl -u pinch")

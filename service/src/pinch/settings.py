@@ -132,6 +132,9 @@ class Settings:
 
     listen: str = _setting("127.0.0.1:18789", "Address and port of the service.")
     state_dir: str = _setting("/var/lib/pinch", "Folder of the store.")
+    state_wait_s: int = _setting(
+        0, "Seconds that a start waits for another service that has this folder; 0 refuses at once.", least=0
+    )
     tokens_file: str = _setting(
         "/etc/pinch/tokens", "File with one `name token` a line; made on first start if absent."
     )

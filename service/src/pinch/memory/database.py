@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeVar
 
 import apsw
 
-from pinch.errors import Busy, PinchError, StorageFull, StoreDamaged, StoreUnusable
+from pinch.errors import Busy, PinchError, StorageFull, StoreDamaged, StoreInUse, StoreUnusable
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +102,8 @@ def hold_lock(state_dir: Path) -> int:
     """Take the state folder for this process; return the descriptor that holds it.
 
     Raises:
-        StoreUnusable: another service has it, or it cannot be written.
+        StoreInUse: another service has it.
+        StoreUnusable: it cannot be written.
     """
     try:
         state_dir.mkdir(parents=True, exist_ok=True, mode=0o750)
@@ -117,7 +118,7 @@ def hold_lock(state_dir: Path) -> int:
     except BlockingIOError:
         owner = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip() or "unknown"
         os.close(descriptor)
-        raise StoreUnusable(
+        raise StoreInUse(
             f"state folder {state_dir} is in use by another service (process {owner})",
             hint="stop that one, or give this one its own PINCH_STATE_DIR",
         ) from None

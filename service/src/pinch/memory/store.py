@@ -43,22 +43,36 @@ class Store:
         """Whether nothing is read or written: it ends, is being swapped, or a swap could not open the new file."""
         return self.readers.closing
 
-    def open(self) -> None:
-        """Take the folder and open the file.
+    def hold(self) -> None:
+        """Take the folder; nothing in it is read or changed yet.
 
         Raises:
-            StoreUnusable: another service has it, or it cannot be used.
+            StoreInUse: another service has it.
+            StoreUnusable: it cannot be used.
         """
-        folder = self.config.path.parent
-        self._lock = hold_lock(folder)
+        self._lock = hold_lock(self.config.path.parent)
+
+    def open(self) -> None:
+        """Open the file, and take the folder unless it is held.
+
+        Raises:
+            StoreInUse: another service has it.
+            StoreUnusable: it cannot be used.
+        """
+        if self._lock is None:
+            self.hold()
         try:
-            for left in folder.glob("*.partial*"):  # what a kill interrupted
+            for left in self.config.path.parent.glob("*.partial*"):  # what a kill interrupted
                 left.unlink(missing_ok=True)
             self._open()
         except BaseException:
+            self._let_go()
+            raise
+
+    def _let_go(self) -> None:
+        if self._lock is not None:
             os.close(self._lock)
             self._lock = None
-            raise
 
     def _open(self) -> None:
         connection, config = open_store(self.config)
@@ -148,9 +162,7 @@ class Store:
     def _close(self) -> None:
         self.readers.stop()
         self.writer.stop()
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self._let_go()
 
 
 def _ended_cleanly(connection: apsw.Connection) -> bool:

@@ -57,6 +57,8 @@ def test_large_requests_are_bounded_and_given_up_with_their_clients(full: Servic
         refused, _, _ = select.select([first, second], [], [], WAIT_S)
         assert len(refused) == 1, "one waits for the model, and the other, whichever was read later, is refused"
         refusal = refused[0].recv(4096)
+    assert refusal.startswith(b"HTTP/1.1 503")
+    assert b"too many large requests" in refusal
     until(lambda: account(full, "connections") < 2**20, "what a client held that went is given back")
 
 

@@ -66,7 +66,7 @@ def test_it_ends_at_once_where_it_is_told_to_while_it_waits(first: Service) -> N
 
 
 def test_it_waits_no_longer_than_it_may(first: Service) -> None:
-    with pytest.raises(ServiceError, match=rf"status 1:[\s\S]*in use by another service") as caught:
+    with pytest.raises(ServiceError, match=r"status 1:[\s\S]*in use by another service") as caught:
         successor(first, wait_s=1).start()
     assert str(caught.value).count(WAITS) == 1, "it says so once"
     first.stop()

@@ -22,6 +22,7 @@ from tests.running import LocalService
 client = load("pinch/module_utils/pinch_service.py")
 snapshots = load("pinch/library/store_snapshot.py")
 rehearsal = load("pinch/library/release_rehearsal.py")
+boards = load("pinch/module_utils/pinch_board.py")
 restored = load("restore/library/restored_store.py")
 
 
@@ -214,3 +215,26 @@ def test_a_rehearsal_has_its_own_state_port_and_end() -> None:
     assert lines.index("ExecStart=") + 1 == lines.index("ExecStart=/opt/pinch/releases/b/bin/pinch serve")
     assert {"Restart=no", "RuntimeMaxSec=900", "StateDirectory=pinch-rehearsal pinch-rehearsal/tmp"} <= set(lines)
     assert any("PINCH_LISTEN=127.0.0.1:4711" in line and "PINCH_STATE_DIR=%S/pinch-rehearsal" in line for line in lines)
+
+
+def test_a_successor_has_the_services_own_store_and_everything_else_from_beside_it(tmp_path: Path) -> None:
+    board = boards.Board(tmp_path / "home", tmp_path / "pinch", tmp_path / "models", "pinch.service")
+    (tmp_path / "models" / "all-MiniLM").mkdir(parents=True)
+    files = {
+        "/etc/pinch/pinch.toml": 'tier = "light"\n',
+        "/etc/pinch/deployment.env": "DEPLOYMENT=abc\n",
+        "/etc/systemd/system/pinch.service": "[Service]\nStateDirectory=pinch\n",
+    }
+    wanted = boards.Generation("b", files, "all-MiniLM")
+    texts = board.successor_texts(wanted)
+    beside = "/run/systemd/system/pinch-successor.service.d"
+    assert texts["pinch-successor.service"] == files["/etc/systemd/system/pinch.service"]
+    assert (texts["pinch.toml"], texts["deployment.env"]) == (*files.values(),)[:2]
+    lines = texts["50-successor.conf"].splitlines()
+    assert {f"ExecStart={tmp_path}/home/releases/b/bin/pinch serve", "Restart=no", "RuntimeMaxSec=900"} <= set(lines)
+    assert f"Environment=PINCH_CONFIG={beside}/pinch.toml" in lines
+    assert lines.index("EnvironmentFile=") < lines.index(f"EnvironmentFile={beside}/deployment.env")
+    assert f"Environment=PINCH_MODEL_DIR={tmp_path}/models/all-MiniLM" in lines
+    assert not any("STATE_DIR" in line or "StateDirectory" in line for line in lines)
+    own = wanted._replace(files=files | {"/etc/pinch/pinch.toml": 'model_dir = "/srv/model"\n'})
+    assert "MODEL_DIR" not in board.successor_texts(own)["50-successor.conf"], "the settings name one"

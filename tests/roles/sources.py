@@ -14,9 +14,6 @@ ROLE_NAMES = sorted(path.parents[1].name for path in ROLES.glob("*/meta/argument
 # Where Ansible, too, finds what modules share; it packs both into what it sends to a board.
 ansible.module_utils.__path__ += [str(path) for path in ROLES.glob("*/module_utils")]
 
-# Where Ansible finds what a role's modules share.
-ansible.module_utils.__path__ += [str(path) for path in ROLES.glob("*/module_utils")]
-
 
 def load(path: str) -> ModuleType:
     """Import the file at `path` below `roles/`."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.roles.sources import load
+from tests.roles.switch_board import SeemingBoard, generations
 
-generations = load("pinch/module_utils/pinch_generations.py")
 switching = load("pinch/module_utils/pinch_switch.py")
-boards = load("pinch/module_utils/pinch_board.py")
+judging = load("pinch/module_utils/pinch_judge.py")
 
 SETTINGS = "/etc/pinch/pinch.toml"
 UNIT = "/etc/systemd/system/pinch.service"
@@ -25,113 +24,9 @@ EXTRA = "/etc/systemd/system/pinch-extra.service"
 
 def files(deployment: str, *more: str) -> dict[str, str]:
     """Return settings and units of a release."""
-    unit = "[Service]\nEnvironmentFile=/etc/pinch/deployment.env\n"
+    unit = "[Service]\nEnvironmentFile=/etc/pinch/deployment.env\nEnvironment=PINCH_STATE_WAIT_S=180\n"
     marked = {SETTINGS: f"# {deployment}\n", DEPLOYMENT: f"# ours\nDEPLOYMENT={deployment}\n", UNIT: unit}
     return marked | dict.fromkeys(more, "[Service]\n")
-
-
-class SeemingService:
-    """Answers as a release does that is whole, never gets ready, or cannot be talked with."""
-
-    def __init__(self, health: str) -> None:
-        self.health = health
-
-    def not_ready(self) -> str:
-        return "/readyz answers 503" if self.health in {"never ready", "asleep", "ends"} else ""
-
-    def fault(self) -> str:
-        return "it answers 500 to a memory" if self.health == "answers 500" else ""
-
-
-class SeemingStart:
-    """A start that ends as the release's health says; one that never is ready works all the time or sleeps."""
-
-    def __init__(self, board: SeemingBoard, health: str) -> None:
-        self.board = board
-        self.health = health
-        self.waits_for_disk = board.slow_disk
-
-    @property
-    def succeeded(self) -> bool | None:
-        return {"ends": False, "never ready": None, "asleep": None}.get(self.health, True)
-
-    @property
-    def worked_us(self) -> int | None:
-        if self.board.slice_unknown:
-            return None
-        return 0 if self.health == "asleep" else round(self.board.now * 1e6)
-
-    def leave(self) -> None:
-        return
-
-
-class SeemingBoard:
-    """A board without systemd: each release is as healthy as `health` says; time passes where somebody waits."""
-
-    def __init__(self, home: Path, health: Mapping[str, str]) -> None:
-        self.home = home
-        self.health = health
-        self.installed: dict[str, str] = {}
-        self.link = self.release = self.deployment = self.shown_model = ""
-        self.starts = 0
-        self.now = 0.0
-        self.killed: list[str] = []
-        self.slow_disk = self.slice_unknown = self.enabled = False
-        self.wrong: Mapping[str, Mapping[str, str]] = {}
-
-    def running(self) -> Any:
-        health = self.health.get(self.release, "whole")
-        up = bool(self.starts) and health != "ends"
-        return boards.Running(
-            loaded=True, enabled=self.enabled, active=up, ended=bool(self.starts) and not up, begun=bool(self.starts),
-            release=self.release, deployment=self.deployment, memory_max=0,
-        )  # fmt: skip
-
-    def linked(self) -> str:
-        return self.link
-
-    def model(self) -> str:
-        return self.shown_model
-
-    def launched(self) -> bool:
-        return bool(self.link)
-
-    def texts(self, paths: Iterable[str]) -> dict[str, str]:
-        return {name: text for name, text in self.installed.items() if name in set(paths)}
-
-    def differing(self, wanted: Mapping[str, str]) -> list[str]:
-        return [name for name, text in wanted.items() if self.installed.get(name) != text]
-
-    def install(self, release: str, wanted: Mapping[str, str], drop: set[str], model: str) -> None:
-        self.installed = {name: text for name, text in (self.installed | dict(wanted)).items() if name not in drop}
-        self.link, self.shown_model = release, model
-
-    def kill(self) -> None:
-        self.killed.append(self.release)
-
-    def refresh(self, wanted: Iterable[str]) -> None:
-        return
-
-    def enable(self) -> None:
-        self.enabled = True
-
-    def restart(self) -> SeemingStart:
-        self.starts += 1
-        self.release = self.link
-        self.deployment = generations.Generation("", self.installed, "").deployment
-        return SeemingStart(self, self.health.get(self.release, "whole"))
-
-    def service(self, settings: str) -> SeemingService:
-        return SeemingService(self.health.get(self.release, "whole"))
-
-    def failing_checks(self) -> Mapping[str, str]:
-        return self.wrong.get(self.release, {})
-
-    def words(self, until: float | None = None) -> str:
-        return f"ImportError, said before {until}"
-
-    def pause(self, seconds: float) -> None:
-        self.now += seconds
 
 
 def a_board(home: Path, **health: str) -> tuple[SeemingBoard, Any, Any]:
@@ -148,8 +43,8 @@ def generation(release: str, deployment: str = "", *more: str, model: str = "") 
     return generations.Generation(release, files(deployment or f"{release}1", *more), model)
 
 
-WISHES = switching.Wishes(6.0)
-THOROUGH = switching.Wishes(6.0, thorough=True)
+WISHES = judging.Wishes(6.0)
+THOROUGH = judging.Wishes(6.0, thorough=True)
 
 
 def test_an_upgrade_leads_to_the_new_release_and_a_rollback_to_the_one_before(tmp_path: Path) -> None:
@@ -166,15 +61,17 @@ def test_an_upgrade_leads_to_the_new_release_and_a_rollback_to_the_one_before(tm
 
 
 @pytest.mark.parametrize(
-    ("health", "said"),
+    ("health", "said", "silent_s"),
     [
-        ("ends", "it ended at its start"),
-        ("never ready", "it was not ready within 6 s"),
-        ("asleep", "it has done nothing for 3 s and is not ready"),
-        ("answers 500", "it answers 500 to a memory"),
+        ("ends with the store", "it ended at its start", 0.2),
+        ("never ready", "it was not ready within 6 s", 6.2),
+        ("asleep", "it has done nothing for 3 s and is not ready", 3.4),
+        ("answers 500", "it answers 500 to a memory", 0),
     ],
 )
-def test_a_release_that_is_not_healthy_gives_way_to_the_one_before(tmp_path: Path, health: str, said: str) -> None:
+def test_a_release_that_is_not_healthy_gives_the_store_back(
+    tmp_path: Path, health: str, said: str, silent_s: float
+) -> None:
     board, kept, switch = a_board(tmp_path, b=health)
     switch.change(generation("a", model="m1"), WISHES)
     with pytest.raises(switching.SwitchError, match=said) as failed:
@@ -182,10 +79,67 @@ def test_a_release_that_is_not_healthy_gives_way_to_the_one_before(tmp_path: Pat
     assert f"Its last words: ImportError, said before {1000 + board.now}." in str(failed.value)
     assert "Rolled back: a runs again" in str(failed.value)
     assert (board.link, board.release, board.installed, board.shown_model) == ("a", "a", files("a1"), "m1")
-    assert board.killed == ([] if health == "ends" else ["b"]), "a release that hangs would be given 15 s to end"
-    assert board.now < 15
+    assert board.killed == ["b"], "a release that hangs would be given 15 s to end"
+    assert board.silent_s <= silent_s
+    assert board.beside is None
     assert kept.proven().release == "a"
     assert kept.find("b") is None
+
+
+def test_a_release_that_does_not_come_to_its_store_costs_no_answer(tmp_path: Path) -> None:
+    board, _, switch = a_board(tmp_path, b="ends")
+    switch.change(generation("a"), WISHES)
+    with pytest.raises(switching.SwitchError, match="it ended at its start") as failed:
+        switch.change(generation("b"), THOROUGH)
+    assert "Nothing was changed, and a went on all the time" in str(failed.value)
+    assert (board.link, board.release, board.silent_s) == ("a", "a", 0)
+
+
+def test_a_release_that_ends_only_where_it_is_to_stay_is_taken_back_behind_its_successor(tmp_path: Path) -> None:
+    board, _, switch = a_board(tmp_path, **{"b in its place": "ends"})
+    switch.change(generation("a", model="m1"), WISHES)
+    with pytest.raises(switching.SwitchError, match="it ended at its start where it is to stay") as failed:
+        switch.change(generation("b", "b1", EXTRA, model="m2"), THOROUGH)
+    assert "Rolled back: a runs again" in str(failed.value)
+    assert (board.link, board.release, board.installed, board.shown_model) == ("a", "a", files("a1"), "m1")
+    assert board.silent_s == 0
+
+
+def test_a_release_that_hangs_only_where_it_is_to_stay_is_rolled_back(tmp_path: Path) -> None:
+    board, _, switch = a_board(tmp_path, **{"b in its place": "asleep"})
+    switch.change(generation("a"), WISHES)
+    with pytest.raises(switching.SwitchError, match="it has done nothing for 3 s") as failed:
+        switch.change(generation("b"), THOROUGH)
+    assert "Rolled back: a runs again" in str(failed.value)
+    assert (board.link, board.release) == ("a", "a")
+    assert board.silent_s <= 3.4
+
+
+def test_an_upgrade_and_a_rollback_leave_no_time_without_answers(tmp_path: Path) -> None:
+    board, kept, switch = a_board(tmp_path)
+    switch.change(generation("a"), WISHES)
+    switch.change(generation("b"), THOROUGH)
+    switch.change(kept.target("", board.linked()), THOROUGH._replace(back=True))
+    assert (board.release, board.silent_s, board.beside) == ("a", 0, None)
+    assert board.successors == 2
+
+
+def test_a_release_that_cannot_wait_for_the_store_is_started_in_place_of_the_other(tmp_path: Path) -> None:
+    board, _, switch = a_board(tmp_path)
+    switch.change(generation("a"), WISHES)
+    old = generation("b")
+    switch.change(old._replace(files=old.files | {UNIT: "[Service]\n"}), THOROUGH)
+    assert (board.release, board.successors) == ("b", 0)
+
+
+def test_a_successor_that_a_cut_run_left_gives_way(tmp_path: Path) -> None:
+    board, _, switch = a_board(tmp_path)
+    switch.change(generation("a"), WISHES)
+    board.successor(generation("b")).restart()
+    board.restart()
+    assert board.running().waits, "the successor serves, and the release of before waits behind it"
+    switch.change(generation("b"), THOROUGH)
+    assert (board.release, board.beside) == ("b", None)
 
 
 @pytest.mark.parametrize("why", ["slow_disk", "slice_unknown"])
@@ -207,7 +161,7 @@ def test_a_generation_of_before_that_has_its_deployment_in_the_unit_is_told_apar
 def test_settings_that_do_not_start_are_taken_back_too(tmp_path: Path) -> None:
     board, _, switch = a_board(tmp_path)
     switch.change(generation("a"), WISHES)
-    board.health = {"a": "ends"}
+    board.known = {"a": "ends"}
     with pytest.raises(switching.SwitchError, match="did not help either: it ended at its start"):
         switch.change(generation("a", "a2"), WISHES)
     assert board.installed == files("a1")
@@ -247,7 +201,7 @@ def test_what_doctor_found_before_is_not_held_against_a_release(tmp_path: Path) 
     switch.change(generation("b"), THOROUGH)
     with pytest.raises(switching.SwitchError, match="pinch doctor fails model: missing"):
         switch.change(generation("c"), THOROUGH)
-    assert board.link == "b"
+    assert (board.link, board.release, board.silent_s) == ("b", "b", 0)
 
 
 def test_a_release_that_runs_with_another_deployment_is_not_taken_for_the_wanted_one(tmp_path: Path) -> None:
@@ -288,11 +242,11 @@ def test_whatever_is_tried_a_board_that_was_healthy_once_stays_healthy(tries: li
             good = kept.proven().release
             if release == good:
                 continue
-            board.health = {release: health}
+            board.known = {release: health}
             try:
                 switch.change(generation(release, f"{release}{number}"), WISHES)
             except switching.SwitchError:
                 assert board.link == good
-            board.health = {}
+            board.known = {}
             assert board.release == board.link == kept.proven().release
             assert switch.settled(kept.proven())

@@ -12,7 +12,7 @@ SERVE = "src/pinch/cli/serve.py"
 APP = "src/pinch/app.py"
 MEMORIES = "src/pinch/gateway/memories.py"
 IN_ITS_PLACE = '__import__("os").environ.get("PINCH_STATE_DIR") is None'
-"""True for the service itself and not for its rehearsal, which has a state folder of its own."""
+"""True for who has the service's store, and not for a rehearsal, which has a state folder of its own."""
 
 
 class Change(NamedTuple):
@@ -30,7 +30,11 @@ RAISES_IN_ITS_PLACE = Change(
     SERVE, "from __future__ import annotations",
     f'if {IN_ITS_PLACE}:\n    raise RuntimeError("this release cannot start here")',
 )  # fmt: skip
-HANGS_IN_ITS_PLACE = Change(
+RAISES_WITH_THE_STORE = Change(
+    APP, "        clean = await context.store.recover()",
+    f"        if {IN_ITS_PLACE}:\n            raise RuntimeError('this release cannot serve here')",
+)  # fmt: skip
+HANGS_WITH_THE_STORE = Change(
     APP, "        clean = await context.store.recover()",
     f"        if {IN_ITS_PLACE}:\n            __import__('time').sleep(3600)",
 )  # fmt: skip

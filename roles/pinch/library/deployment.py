@@ -9,7 +9,8 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.pinch_board import Board
 from ansible.module_utils.pinch_generations import Generation, GenerationError, Generations
-from ansible.module_utils.pinch_switch import Switch, SwitchError, Wishes
+from ansible.module_utils.pinch_judge import Wishes
+from ansible.module_utils.pinch_switch import Switch, SwitchError
 
 DOCUMENTATION = r"""
 module: deployment
@@ -18,6 +19,9 @@ description:
   - Writes settings and units, lets the links name the release, restarts the service and judges what runs then by its
     own answers. Where that is not healthy, the board runs again what was healthy before, with its settings, units and
     model.
+  - A release that takes over from one that serves is first started in a unit of its own, loads everything and waits
+    for the store. It then serves, with the release of before waiting behind it; when it has proved healthy, it gives
+    the store to the service's own unit.
   - Everything happens in one remote call, so no trip to the board lengthens the time without answers.
 options:
   home:
@@ -83,7 +87,7 @@ before:
   returned: success
   type: str
 seconds:
-  description: From the restart until the service was ready; 0 where nothing was restarted.
+  description: From the end of what served until the service was ready; 0 where nothing was restarted.
   returned: success
   type: float
 """

@@ -5,14 +5,14 @@ from __future__ import annotations
 
 import shutil
 import socket
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
+from ansible.module_utils import pinch_beside
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.pinch_board import TOKENS, Board
-from ansible.module_utils.pinch_generations import Generations, write_whole
+from ansible.module_utils.pinch_generations import Generations
 from ansible.module_utils.pinch_service import Address, Service, address, first_token
 
 DOCUMENTATION = r"""
@@ -61,13 +61,9 @@ seconds:
 """
 
 UNIT = "pinch-rehearsal.service"
-UNITS = Path("/run/systemd/system")
 STATE = Path("/var/lib/pinch-rehearsal")
 SETTINGS = "/etc/pinch/pinch.toml"
-SERVICE = "/etc/systemd/system/pinch.service"
 LOOK_S = 0.3
-LONGEST_S = 900
-"""A rehearsal whose run was cut ends by itself after this many seconds."""
 
 
 class RehearsalError(Exception):
@@ -81,52 +77,39 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def drop_in(program: Path, settings: Path, port: int, longest_s: int = LONGEST_S) -> str:
-    """Return what differs between the service's unit and its rehearsal, as a drop-in."""
-    return f"""[Unit]
-Description=Pinch, a release that is tried before it serves
-[Service]
-ExecStart=
-ExecStart={program} serve
-EnvironmentFile=
-Restart=no
-RuntimeMaxSec={longest_s}
-StateDirectory=
-StateDirectory=pinch-rehearsal pinch-rehearsal/tmp
-Environment=TMPDIR=%S/pinch-rehearsal/tmp SQLITE_TMPDIR=%S/pinch-rehearsal/tmp
-Environment=PINCH_STATE_DIR=%S/pinch-rehearsal PINCH_CONFIG={settings} PINCH_LISTEN=127.0.0.1:{port}
-"""
-
-
-def systemctl(*words: str) -> str:
-    """Call systemctl and return what it says; it may fail."""
-    done = subprocess.run(["systemctl", *words], capture_output=True, text=True, check=False)
-    return done.stdout.strip() or done.stderr.strip()
-
-
 def clear() -> None:
     """Remove what a rehearsal is made of."""
-    if (UNITS / UNIT).exists():
-        systemctl("kill", "--signal=SIGKILL", UNIT)
-        systemctl("stop", UNIT)
-        systemctl("reset-failed", UNIT)
-    for path in (UNITS / f"{UNIT}.d", STATE):
-        shutil.rmtree(path, ignore_errors=True)
-    (UNITS / UNIT).unlink(missing_ok=True)
-    systemctl("daemon-reload")
+    pinch_beside.clear(UNIT)
+    shutil.rmtree(STATE, ignore_errors=True)
+
+
+def drop_in(program: Path, settings: Path, port: int) -> str:
+    """Return what differs between the service's unit and its rehearsal, as a drop-in."""
+    text: str = pinch_beside.drop_in(
+        program,
+        settings,
+        "StateDirectory=",
+        "StateDirectory=pinch-rehearsal pinch-rehearsal/tmp",
+        "Environment=TMPDIR=%S/pinch-rehearsal/tmp SQLITE_TMPDIR=%S/pinch-rehearsal/tmp",
+        f"Environment=PINCH_STATE_DIR=%S/pinch-rehearsal PINCH_LISTEN=127.0.0.1:{port}",
+    )
+    return text
 
 
 def lay_out(program: Path, files: dict[str, str], snapshot: Path) -> Address:
     """Write the rehearsal's unit, settings and store; return where it will answer."""
-    settings, port = UNITS / f"{UNIT}.d" / "pinch.toml", free_port()
+    port = free_port()
     STATE.mkdir(mode=0o700)
     shutil.copyfile(snapshot, STATE / "pinch.db")
     shutil.chown(STATE / "pinch.db", "pinch", "pinch")
     shutil.chown(STATE, "pinch", "pinch")
-    write_whole(settings, files[SETTINGS], 0o644)
-    write_whole(UNITS / UNIT, files[SERVICE], 0o644)
-    write_whole(UNITS / f"{UNIT}.d" / "50-rehearsal.conf", drop_in(program, settings, port), 0o644)
-    systemctl("daemon-reload")
+    settings = pinch_beside.folder(UNIT) / "pinch.toml"
+    texts = {
+        "pinch.toml": files[SETTINGS],
+        UNIT: files[pinch_beside.SERVICE],
+        "50-rehearsal.conf": drop_in(program, settings, port),
+    }
+    pinch_beside.lay_out(UNIT, texts)
     return Address("127.0.0.1", port, address(files[SETTINGS]).tls)
 
 
@@ -137,7 +120,7 @@ def rehearse(board: Board, service: Service, patience_s: float) -> float:
         RehearsalError: it does not.
     """
     begin = time.monotonic()
-    systemctl("start", "--no-block", UNIT)
+    pinch_beside.systemctl("start", "--no-block", UNIT)
     while True:
         running = board.running()
         waited = time.monotonic() - begin

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from ansible.module_utils.pinch_generations import point, write_whole
+from ansible.module_utils import pinch_beside
+from ansible.module_utils.pinch_generations import Generation, point, write_whole
 from ansible.module_utils.pinch_service import Service, address, first_token
 
 SETTINGS = "/etc/pinch/pinch.toml"
@@ -17,9 +19,14 @@ TOKENS = Path("/etc/pinch/tokens")
 UNITS = "/etc/systemd/system/"
 GROUPS = Path("/sys/fs/cgroup")
 THREADS = "%s/task/*/stat"
-PROPERTIES = "LoadState,ActiveState,SubState,MainPID,ControlGroup,InvocationID,UnitFileState"
+PROPERTIES = "LoadState,ActiveState,SubState,StatusText,MainPID,ControlGroup,InvocationID,UnitFileState"
 ENDED = frozenset({"auto-restart", "auto-restart-queued", "failed", "dead"})
 """What systemd calls a unit whose process is gone."""
+WAITS = "waiting for the store"
+"""How the status of a service begins that another one keeps from its store."""
+DEPLOYMENT = "/etc/pinch/deployment.env"
+SUCCESSOR = "pinch-successor.service"
+"""Unit of a release that takes over, while the service's own unit changes."""
 JOURNAL_LINES = 30
 COMMAND_S = 120
 
@@ -32,6 +39,8 @@ class Running(NamedTuple):
     active: bool
     ended: bool
     """Whether its process is gone, though systemd may start it again."""
+    waits: bool
+    """Whether it has loaded everything and waits until another service lets go of the store."""
     begun: bool
     """Whether it was started at all since the board booted."""
     release: str
@@ -149,6 +158,7 @@ class Board:
             enabled=shown.get("UnitFileState") == "enabled",
             active=shown.get("ActiveState") == "active",
             ended=shown.get("SubState") in ENDED,
+            waits=shown.get("StatusText", "").startswith(WAITS) and int(shown.get("MainPID") or 0) > 0,
             begun=bool(shown.get("InvocationID")),
             release=held_release(pid, self.home),
             deployment=environment(pid).get("DEPLOYMENT", ""),
@@ -217,6 +227,35 @@ class Board:
         """End what runs and give it no time; systemd will start it again, a second later at the earliest."""
         command = ["systemctl", "kill", "--signal=SIGKILL", self.unit]
         subprocess.run(command, capture_output=True, text=True, check=False)
+
+    def stop(self) -> None:
+        """End what runs and wait until it has ended."""
+        subprocess.run(["systemctl", "stop", self.unit], capture_output=True, text=True, check=False)
+
+    def successor(self, wanted: Generation) -> Board:
+        """Lay out the unit that serves while this one changes, as it runs with `wanted`; return it, not started yet."""
+        pinch_beside.lay_out(SUCCESSOR, self.successor_texts(wanted))
+        return Board(self.home, self.launcher, self.models, SUCCESSOR)
+
+    def successor_texts(self, wanted: Generation) -> dict[str, str]:
+        """Return the files of a successor's unit by name: everything of `wanted` that is not in its place yet."""
+        folder = pinch_beside.folder(SUCCESSOR)
+        lines = [f"EnvironmentFile={folder / Path(DEPLOYMENT).name}"]
+        model = self.models / wanted.model
+        if wanted.model and model.is_dir() and "model_dir" not in tomllib.loads(wanted.files[SETTINGS]):
+            lines.append(f"Environment=PINCH_MODEL_DIR={model}")
+        program = self.home / "releases" / wanted.release / "bin" / "pinch"
+        return {
+            SUCCESSOR: wanted.files[pinch_beside.SERVICE],
+            **{Path(name).name: wanted.files[name] for name in (SETTINGS, DEPLOYMENT)},
+            "50-successor.conf": pinch_beside.drop_in(program, folder / Path(SETTINGS).name, *lines),
+        }
+
+    def tidy(self) -> None:
+        """Let a successor, if there is one, give back the store, and forget its unit."""
+        if pinch_beside.folder(SUCCESSOR).exists():
+            Board(self.home, self.launcher, self.models, SUCCESSOR).stop()
+            pinch_beside.clear(SUCCESSOR)
 
     def restart(self) -> Start:
         """Start the unit anew, without waiting for it."""

@@ -88,8 +88,10 @@ def play(
     """
     command = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", str(inventory), str(book), *more]
     command += ["--extra-vars", json.dumps(dict(variables))] if variables else []
+    # Molecule forces colours, and what is counted is read from plain text.
+    inherited = {name: value for name, value in os.environ.items() if name not in {"ANSIBLE_FORCE_COLOR", "PY_COLORS"}}
     settings = {
-        **os.environ,
+        **inherited,
         "ANSIBLE_CONFIG": str(ANSIBLE / "ansible.cfg"),
         "ANSIBLE_ROLES_PATH": os.pathsep.join(map(str, [*roles, REPOSITORY / "roles"])),
         "ANSIBLE_NOCOLOR": "1",

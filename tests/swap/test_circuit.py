@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -13,8 +15,10 @@ from tests.swapping import read_swap
 
 CIRCUIT = ("zram", "file", "zswap", "none", "zram")
 LIMITED = ("zram", "zswap")
-HOG_MB = 200
+HOG_MB = 220
 HOG = "pinch-swap-hog"
+FILL_S = 120
+ONBOARD = Path(__file__).resolve().parent.parent / "onboard"
 
 
 @pytest.mark.parametrize("leg", range(len(CIRCUIT)))
@@ -73,12 +77,9 @@ def test_the_board_is_given_back_as_it_was_found(board: Board, play: Callable[..
 
 
 def fill(board: Board) -> None:
-    """Put memory of a unit of its own into swap, by asking the kernel to reclaim it."""
-    script = f"import time; data = bytearray(bytes(range(256)) * ({HOG_MB} << 12)); time.sleep(3600)"
-    board.run(f"systemd-run --quiet --collect --unit={HOG} python3 -I -c {script!r}")
-    group = f"/sys/fs/cgroup/system.slice/{HOG}.service"
-    enough = (HOG_MB - 20) << 20
-    board.run(
-        f"until test $(awk '/^anon / {{print $2}}' {group}/memory.stat) -gt {enough}; do sleep 0.5; done; "
-        f"for try in 1 2 3 4 5 6 7 8; do echo 40M > {group}/memory.reclaim || true; done"
-    )
+    """Put memory of a unit of its own into swap: its process asks the kernel to page it out."""
+    script = board.push(ONBOARD / "swapped_out.py")
+    board.run(f"systemd-run --quiet --collect --unit={HOG} python3 -I {script} {HOG_MB}")
+    enough = (HOG_MB - 20) << 10
+    wait = f"until awk 'NR > 1 {{sum += $4}} END {{exit sum < {enough}}}' /proc/swaps; do sleep 1; done"
+    board.run(f"timeout {FILL_S} sh -c {shlex.quote(wait)}")

@@ -78,8 +78,8 @@ def test_systemd_is_told_what_it_waits_for(first: Service, tmp_path: Path) -> No
         manager.settimeout(60)
         second = successor(first, NOTIFY_SOCKET=str(tmp_path / "notify"))
         second.spawn()
-        assert manager.recv(4096).decode().startswith(f"STATUS={WAITS}")
+        assert manager.recv(4096).decode().startswith(f"EXTEND_TIMEOUT_USEC=30000000\nSTATUS={WAITS}")
         first.stop()
-        assert manager.recv(4096) == b"STATUS=opening the store"
+        assert manager.recv(4096) == b"EXTEND_TIMEOUT_USEC=180000000\nSTATUS=opening the store"
         assert manager.recv(4096) == b"READY=1"
         second.stop()

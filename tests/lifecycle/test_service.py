@@ -213,7 +213,7 @@ def test_no_more_snapshots_stay_than_asked_for_and_the_newest_do(number: int, ke
 def test_a_rehearsal_has_its_own_state_port_and_end() -> None:
     lines = rehearsal.drop_in(Path("/opt/pinch/releases/b/bin/pinch"), Path("/run/x/pinch.toml"), 4711).splitlines()
     assert lines.index("ExecStart=") + 1 == lines.index("ExecStart=/opt/pinch/releases/b/bin/pinch serve")
-    assert {"Restart=no", "RuntimeMaxSec=900", "StateDirectory=pinch-rehearsal pinch-rehearsal/tmp"} <= set(lines)
+    assert {"Restart=no", "RuntimeMaxSec=600", "StateDirectory=pinch-rehearsal pinch-rehearsal/tmp"} <= set(lines)
     assert any("PINCH_LISTEN=127.0.0.1:4711" in line and "PINCH_STATE_DIR=%S/pinch-rehearsal" in line for line in lines)
 
 
@@ -231,7 +231,7 @@ def test_a_successor_has_the_services_own_store_and_everything_else_from_beside_
     assert texts["pinch-successor.service"] == files["/etc/systemd/system/pinch.service"]
     assert (texts["pinch.toml"], texts["deployment.env"]) == (*files.values(),)[:2]
     lines = texts["50-successor.conf"].splitlines()
-    assert {f"ExecStart={tmp_path}/home/releases/b/bin/pinch serve", "Restart=no", "RuntimeMaxSec=900"} <= set(lines)
+    assert {f"ExecStart={tmp_path}/home/releases/b/bin/pinch serve", "Restart=no", "RuntimeMaxSec=600"} <= set(lines)
     assert f"Environment=PINCH_CONFIG={beside}/pinch.toml" in lines
     assert lines.index("EnvironmentFile=") < lines.index(f"EnvironmentFile={beside}/deployment.env")
     assert f"Environment=PINCH_MODEL_DIR={tmp_path}/models/all-MiniLM" in lines

@@ -31,14 +31,17 @@ class SeemingService:
 class SeemingStart:
     """A start that ends as the release's health says; one that never is ready works all the time or sleeps."""
 
-    def __init__(self, unit: SeemingUnit) -> None:
+    def __init__(self, unit: SeemingUnit, after: str) -> None:
         self.unit = unit
+        self.after = after
         self.waits_for_disk = unit.board.slow_disk
 
     @property
     def succeeded(self) -> bool | None:
-        running = self.unit.running()
-        return False if running.ended else running.active or None
+        now = self.unit.now_running()
+        if now.ended or now.active:
+            self.unit.settle()
+        return False if now.ended else now.active or None
 
     @property
     def worked_us(self) -> int | None:
@@ -58,6 +61,9 @@ class SeemingUnit:
         self.name = name
         self.release = self.deployment = ""
         self.begun = self.up = False
+        self.starts = 0
+        self._seen: list[Any] = []
+        """Looks that still show what was before the start, as systemd's do for a moment."""
 
     @property
     def health(self) -> str:
@@ -66,19 +72,32 @@ class SeemingUnit:
         return known.get(f"{self.release} in {self.name}") or known.get(self.release, "whole")
 
     def running(self) -> Any:
+        """Look at the unit."""
+        return self._seen.pop() if self._seen else self.now_running()
+
+    def settle(self) -> None:
+        """Let looks show what is true: systemd has answered whoever asked for the start."""
+        self._seen = []
+
+    def now_running(self) -> Any:
+        """Return what is true of the unit."""
         serves = self.board.serving() is self
         return boards.Running(
             loaded=True, enabled=self.board.enabled, active=serves and self.health in {"whole", "answers 500"},
             ended=self.begun and not self.up, waits=self.up and not serves, begun=self.begun,
+            invocation=str(self.starts or ""),
             release=self.release, deployment=self.deployment, memory_max=0,
         )  # fmt: skip
 
     def begin(self, release: str, files: Mapping[str, str]) -> SeemingStart:
+        before = self.now_running()
+        self._seen = [before, before._replace(active=False, ended=True)]
+        self.starts += 1
         self.up = False
         self.board.serving()
         self.release, self.deployment = release, generations.Generation("", dict(files), "").deployment
         self.begun, self.up = True, self.health != "ends"
-        return SeemingStart(self)
+        return SeemingStart(self, before.invocation)
 
     def stop(self) -> None:
         self.up = False
@@ -138,10 +157,12 @@ class SeemingBoard(SeemingUnit):
         self.beside = SeemingSuccessor(self, wanted)
         return self.beside
 
-    def tidy(self) -> None:
-        if self.beside is not None:
-            self.beside.stop()
-            self.beside = None
+    def tidy(self) -> bool:
+        if self.beside is None:
+            return False
+        self.beside.stop()
+        self.beside = None
+        return True
 
     def linked(self) -> str:
         return self.link

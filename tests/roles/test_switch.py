@@ -137,7 +137,7 @@ def test_a_successor_that_a_cut_run_left_gives_way(tmp_path: Path) -> None:
     switch.change(generation("a"), WISHES)
     board.successor(generation("b")).restart()
     board.restart()
-    assert board.running().waits, "the successor serves, and the release of before waits behind it"
+    assert board.now_running().waits, "the successor serves, and the release of before waits behind it"
     switch.change(generation("b"), THOROUGH)
     assert (board.release, board.beside) == ("b", None)
 
@@ -177,7 +177,7 @@ def test_the_first_release_of_a_board_stays_where_it_fails(tmp_path: Path) -> No
 def test_a_board_from_before_generations_were_kept_can_go_back(tmp_path: Path) -> None:
     board, kept, switch = a_board(tmp_path, b="ends")
     board.install("a", files("a1"), set(), "m1")
-    board.restart()
+    assert board.restart().succeeded
     with pytest.raises(switching.SwitchError, match="Rolled back: a runs again"):
         switch.change(generation("b"), WISHES)
     assert board.link == "a"

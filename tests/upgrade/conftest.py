@@ -56,7 +56,7 @@ class Fleet:
         for board in self.boards.values():
             script = board.push(ONBOARD / "gaps.py")
             board.run(
-                f"systemctl reset-failed {GAPS} 2>/dev/null; systemd-run --unit={GAPS} --collect "
+                f"systemctl stop {GAPS} 2>/dev/null; systemd-run --unit={GAPS} --collect "
                 f"python3 -I {script} --port {board.address.port} --out {WATCHED}"
             )
 

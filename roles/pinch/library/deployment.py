@@ -3,6 +3,12 @@
 
 from __future__ import annotations
 
+import fcntl
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +99,11 @@ seconds:
 """
 
 
+LOCK = Path("/run/pinch-deployment.lock")
+TURN_S = 300.0
+LOOK_S = 0.5
+
+
 def wanted_of(params: dict[str, Any], board: Board, generations: Generations) -> Generation:
     """Return the generation that is asked for.
 
@@ -116,6 +127,55 @@ def differences(board: Board, wanted: Generation) -> list[dict[str, str]]:
     ]
 
 
+@contextmanager
+def turn(lock: Path, longest_s: float = TURN_S) -> Iterator[None]:
+    """Change the board alone: a run that was cut on the controller may still be at work here.
+
+    Raises:
+        SwitchError: it is after `longest_s` seconds.
+    """
+    deadline = time.monotonic() + longest_s
+    with lock.open("w", encoding="ascii") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    said = f"another run has been changing this board's release for {longest_s:.0f} s"
+                    raise SwitchError(f"{said}; wait for its end, and run again") from None
+            time.sleep(LOOK_S)
+        yield
+
+
+def deploy(module: AnsibleModule, home: Path) -> None:
+    """Do what the module's parameters ask for, and tell Ansible.
+
+    Raises:
+        GenerationError: there is nothing to run.
+        SwitchError: it is not healthy.
+    """
+    params = module.params
+    board = Board(home, Path(params["launcher"]), Path(params["models"]), params["unit"])
+    generations = Generations(home)
+    switch = Switch(board, generations)
+    wanted = wanted_of(params, board, generations)
+    diff = differences(board, wanted)
+    if switch.settled(wanted) and not params["restart"]:
+        switch.await_ready(wanted, params["patience_s"])
+        if not module.check_mode:
+            switch.keep_what_runs(wanted.files)
+        module.exit_json(changed=False, release=wanted.release, before="", seconds=0)
+    if module.check_mode:
+        module.exit_json(changed=True, release=wanted.release, before=board.linked(), seconds=0, diff=diff)
+    if not generations.installed(wanted.release):
+        raise GenerationError(f"release {wanted.release} is not installed; run the role pinch whole")
+    back = params["release"] is None
+    wishes = Wishes(params["patience_s"], params["memory_max"], params["thorough"], back)
+    outcome = switch.change(wanted, wishes)
+    module.exit_json(changed=True, release=wanted.release, before=outcome.before, seconds=outcome.seconds, diff=diff)
+
+
 def main() -> None:
     """Judge, change, judge again."""
     module = AnsibleModule(
@@ -137,31 +197,17 @@ def main() -> None:
         required_together=[("release", "files")],
         supports_check_mode=True,
     )
-    params = module.params
-    home = Path(params["home"])
-    board = Board(home, Path(params["launcher"]), Path(params["models"]), params["unit"])
-    generations = Generations(home)
-    switch = Switch(board, generations)
+    # Python ends at either without a word, and a successor would be left behind.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: sys.exit(1))
+    home = Path(module.params["home"])
     try:
-        wanted = wanted_of(params, board, generations)
-        diff = differences(board, wanted)
-        if switch.settled(wanted) and not params["restart"]:
-            switch.await_ready(wanted, params["patience_s"])
-            if not module.check_mode:
-                switch.keep_what_runs(wanted.files)
-            module.exit_json(changed=False, release=wanted.release, before="", seconds=0)
-        if module.check_mode:
-            module.exit_json(changed=True, release=wanted.release, before=board.linked(), seconds=0, diff=diff)
-        if not generations.installed(wanted.release):
-            raise GenerationError(f"release {wanted.release} is not installed; run the role pinch whole")
-        back = params["release"] is None
-        wishes = Wishes(params["patience_s"], params["memory_max"], params["thorough"], back)
-        outcome = switch.change(wanted, wishes)
+        with nullcontext() if module.check_mode else turn(LOCK):
+            deploy(module, home)
     except (GenerationError, SwitchError) as error:
         module.fail_json(msg=str(error))
     except OSError as error:
         module.fail_json(msg=f"{error.filename or home}: {error.strerror}; repair the board's disk and run again")
-    module.exit_json(changed=True, release=wanted.release, before=outcome.before, seconds=outcome.seconds, diff=diff)
 
 
 if __name__ == "__main__":

@@ -89,7 +89,8 @@ def main() -> None:
         "releases": releases(home),
         "generations": generations.known(),
         "current": board.linked(),
-        "active": running.active,
+        # One that waits serves as soon as the successor that a cut run left has ended.
+        "active": running.active or running.waits,
         "release": running.release,
         "deployment": running.deployment,
         "memory_max": running.memory_max,

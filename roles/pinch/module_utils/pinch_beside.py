@@ -11,7 +11,7 @@ from ansible.module_utils.pinch_generations import write_whole
 
 UNITS = Path("/run/systemd/system")
 SERVICE = "/etc/systemd/system/pinch.service"
-LONGEST_S = 900
+LONGEST_S = 600
 """Seconds after which it ends by itself, where the run that began it was cut."""
 
 

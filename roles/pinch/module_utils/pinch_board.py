@@ -25,6 +25,7 @@ ENDED = frozenset({"auto-restart", "auto-restart-queued", "failed", "dead"})
 WAITS = "waiting for the store"
 """How the status of a service begins that another one keeps from its store."""
 DEPLOYMENT = "/etc/pinch/deployment.env"
+MODEL = "PINCH_MODEL_DIR="
 SUCCESSOR = "pinch-successor.service"
 """Unit of a release that takes over, while the service's own unit changes."""
 JOURNAL_LINES = 30
@@ -41,6 +42,8 @@ class Running(NamedTuple):
     """Whether its process is gone, though systemd may start it again."""
     waits: bool
     """Whether it has loaded everything and waits until another service lets go of the store."""
+    invocation: str
+    """Another with each start; until systemd has begun one, a look still shows what was before it."""
     begun: bool
     """Whether it was started at all since the board booted."""
     release: str
@@ -106,6 +109,8 @@ class Start:
     """A start that systemd was asked for; nothing but files is read while it lasts, for that costs it no time."""
 
     def __init__(self, unit: str) -> None:
+        self.after = properties(unit).get("InvocationID", "")
+        """Invocation of the unit that it follows."""
         self._group = GROUPS / "system.slice" / unit
         command = ["systemctl", "restart", unit]
         self._asked = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -158,7 +163,8 @@ class Board:
             enabled=shown.get("UnitFileState") == "enabled",
             active=shown.get("ActiveState") == "active",
             ended=shown.get("SubState") in ENDED,
-            waits=shown.get("StatusText", "").startswith(WAITS) and int(shown.get("MainPID") or 0) > 0,
+            waits=shown.get("ActiveState") == "activating" and shown.get("StatusText", "").startswith(WAITS),
+            invocation=shown.get("InvocationID", ""),
             begun=bool(shown.get("InvocationID")),
             release=held_release(pid, self.home),
             deployment=environment(pid).get("DEPLOYMENT", ""),
@@ -242,8 +248,9 @@ class Board:
         folder = pinch_beside.folder(SUCCESSOR)
         lines = [f"EnvironmentFile={folder / Path(DEPLOYMENT).name}"]
         model = self.models / wanted.model
-        if wanted.model and model.is_dir() and "model_dir" not in tomllib.loads(wanted.files[SETTINGS]):
-            lines.append(f"Environment=PINCH_MODEL_DIR={model}")
+        own = "model_dir" in tomllib.loads(wanted.files[SETTINGS]) or MODEL in wanted.files[pinch_beside.SERVICE]
+        if wanted.model and model.is_dir() and not own:
+            lines.append(f"Environment={MODEL}{model}")
         program = self.home / "releases" / wanted.release / "bin" / "pinch"
         return {
             SUCCESSOR: wanted.files[pinch_beside.SERVICE],
@@ -251,11 +258,13 @@ class Board:
             "50-successor.conf": pinch_beside.drop_in(program, folder / Path(SETTINGS).name, *lines),
         }
 
-    def tidy(self) -> None:
-        """Let a successor, if there is one, give back the store, and forget its unit."""
-        if pinch_beside.folder(SUCCESSOR).exists():
-            Board(self.home, self.launcher, self.models, SUCCESSOR).stop()
-            pinch_beside.clear(SUCCESSOR)
+    def tidy(self) -> bool:
+        """Let a successor, if there is one, give back the store, and forget its unit; return whether there was one."""
+        if not pinch_beside.folder(SUCCESSOR).exists():
+            return False
+        Board(self.home, self.launcher, self.models, SUCCESSOR).stop()
+        pinch_beside.clear(SUCCESSOR)
+        return True
 
     def restart(self) -> Start:
         """Start the unit anew, without waiting for it."""

@@ -96,6 +96,10 @@ class Generations:
             if not self.installed(other.stem):
                 other.unlink()
 
+    def forget(self, release: str) -> None:
+        """Know no longer what `release` ran with."""
+        (self._folder / f"{release}.json").unlink(missing_ok=True)
+
 
 def point(link: Path, target: str) -> bool:
     """Let `link` point to `target` in one step; return whether that changed anything."""

@@ -49,10 +49,10 @@ class Handover:
         self._now = now
 
     def possible(self, serving: Generation, wanted: Generation) -> bool:
-        """Whether `serving` is what runs, and `wanted` knows how to wait."""
+        """Whether `serving` is what runs, and both know how to wait."""
         running = self.board.running()
         serves = running.active and (running.release, running.deployment) == (serving.release, serving.deployment)
-        return serves and any(WAITS in text for text in wanted.files.values())
+        return serves and all(any(WAITS in text for text in each.files.values()) for each in (serving, wanted))
 
     def run(self, wanted: Generation, serving: Generation, wishes: Wishes) -> tuple[Any, float]:
         """Let the unit run `wanted` in place of `serving`; return its start, not judged yet, and when it began.
@@ -77,7 +77,7 @@ class Handover:
         """Let the successor serve, and judge it; return the start of what waits behind it."""
         judge = Judge(successor, self._clock, self._pause)
         start = successor.restart()
-        fault = judge.await_store()
+        fault = judge.await_store(start)
         if fault:
             raise HandoverError(fault, successor.words(), None)
         begin = self._clock()
@@ -97,9 +97,11 @@ class Handover:
         self.board.install(wanted.release, wanted.files, replaced.files.keys() - wanted.files.keys(), wanted.model)
         before.leave()
         start = self.board.restart()
-        return start, Judge(self.board, self._clock, self._pause).await_store()
+        return start, Judge(self.board, self._clock, self._pause).await_store(start)
 
     def _returned(self, serving: Generation, start: Any, wishes: Wishes) -> str:
         judge = Judge(self.board, self._clock, self._pause)
+        if start.succeeded is False:
+            start = self.board.restart()
         fault: str = judge.fault(serving, Wishes(max(wishes.patience_s, RETURN_S)), start)
         return fault

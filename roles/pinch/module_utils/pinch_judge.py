@@ -55,18 +55,22 @@ class Judge:
             return f"the kernel limits it to {running.memory_max} bytes; expected {wishes.memory_max}. {DROP_INS}"
         return str(service.fault()) if wishes.thorough else ""
 
-    def await_store(self, longest_s: float = 900) -> str:
-        """Wait until the unit waits for the store, or has it; return why it does neither.
+    def await_store(self, start: Any, longest_s: float = 900) -> str:
+        """Wait until what was started waits for the store, or has it; return why it does neither.
 
         Somebody else serves meanwhile, so it has the time that systemd gives it, and `longest_s` where that is endless.
         """
         deadline = self._clock() + longest_s
         while self._clock() < deadline:
+            given_up = start.succeeded is False
             running = self.board.running()
-            if running.waits or running.active:
+            begun = running.invocation != start.after
+            if begun and (running.waits or running.active):
                 return ""
-            if running.begun and running.ended:
+            if begun and running.ended:
                 return "it ended at its start"
+            if given_up and not begun:
+                return "systemd did not start it"
             self._pause(LOOK_S)
         return f"it did not come to its store within {longest_s:.0f} s"
 

@@ -83,16 +83,39 @@ class Switch:
         """
         self.keep_what_runs(wanted.files)
         earlier = self.generations.proven()
+        replaced = earlier.release if earlier and earlier.release != wanted.release else ""
+        kept = self.generations.find(wanted.release)
+        wanted = wanted._replace(before=kept.before if kept and (wishes.back or not replaced) else replaced)
+        if self.board.tidy() and earlier is not None:
+            # What waited behind it has just got the store.
+            self._fault(earlier, Wishes(RETURN_S), None)
         known = self.board.failing_checks() if wishes.thorough and earlier else {}
-        self.board.tidy()
         self.board.refresh(wanted.files)
+        if replaced:
+            # Before it is in place, so that a board whose power is cut then knows the way back.
+            self.generations.keep(wanted, proven=False)
+        try:
+            seconds = self._run(wanted, earlier, wishes, known)
+        except SwitchError:
+            if kept is not None:
+                self.generations.keep(kept, proven=False)
+            elif replaced:
+                self.generations.forget(wanted.release)
+            raise
+        finally:
+            self.board.tidy()
+        self.generations.keep(wanted._replace(model=self.board.model()), proven=True)
+        return Outcome(replaced, round(seconds, 1))
+
+    def _run(self, wanted: Generation, earlier: Generation | None, wishes: Wishes, known: Mapping[str, str]) -> float:
+        """Run `wanted` and see that it stays; return the seconds from the end of what served until it was ready."""
         try:
             start, begin = self._exchange(wanted, earlier, wishes)
             fault = self._fault(wanted, wishes, start) or (self._doctor_fault(known) if wishes.thorough else "")
             if not fault:
                 ready = self._clock()
                 self.board.enable()
-                return self._settle(wanted, earlier, ready - begin, back=wishes.back)
+                return ready - begin
             # First the way back: to read the journal takes a small board seconds without answers.
             failed_at = self._now()
             went = self._back(wanted, earlier, wishes, begin, ended=start.succeeded is False)
@@ -100,11 +123,8 @@ class Switch:
             words = self.board.words(failed_at)
         except HandoverError as error:
             fault, words, went = error.fault, error.words, self._kept(error, earlier)
-        finally:
-            self.board.tidy()
-        raise SwitchError(
-            f"release {wanted.release} is not healthy: {fault}. Its last words: {words or 'none'}. {went}"
-        )
+        said = f"{fault}. Its last words: {words or 'none'}"
+        raise SwitchError(f"release {wanted.release} is not healthy: {said}. {went}")
 
     def _exchange(self, wanted: Generation, earlier: Generation | None, wishes: Wishes) -> tuple[Any, float]:
         """Start `wanted` in place of what runs; return its start and when answers ended."""
@@ -114,13 +134,6 @@ class Switch:
         self.board.install(wanted.release, wanted.files, set(), wanted.model)
         begin = self._clock()
         return self.board.restart(), begin
-
-    def _settle(self, wanted: Generation, earlier: Generation | None, seconds: float, *, back: bool) -> Outcome:
-        replaced = earlier.release if earlier and earlier.release != wanted.release else ""
-        kept = self.generations.find(wanted.release)
-        before = kept.before if kept and (back or not replaced) else replaced
-        self.generations.keep(wanted._replace(before=before, model=self.board.model()), proven=True)
-        return Outcome(replaced, round(seconds, 1))
 
     def _kept(self, error: HandoverError, earlier: Generation) -> str:
         if error.lost:

@@ -10,6 +10,7 @@ import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from math import inf
 from pathlib import Path
 
 import apsw
@@ -60,6 +61,10 @@ WAITING = "waiting for the store"
 """How the status of a service begins that may not open it yet; the role `pinch` looks for it."""
 LOOK_S = 0.05
 """Seconds between two looks whether the store can be had."""
+TELL_S = 10.0
+"""Seconds between two words to systemd that it is still waited for."""
+OPEN_S = 180.0
+"""Seconds that a store may take to open after a wait, as after a power cut on a slow card."""
 SETTLE_S = 1
 """Seconds after the start at which what it left behind is cleared away: those who waited for it are answered first."""
 
@@ -301,19 +306,20 @@ class Service:
         """
         clock = asyncio.get_running_loop().time
         deadline = clock() + self.context.settings.state_wait_s
-        told = False
+        told = -inf
         while not ended.is_set():
             try:
                 self.context.store.hold()
             except StoreInUse as error:
                 if clock() >= deadline:
                     raise
-                if not told:
-                    log.info("%s: %s", WAITING, error.message)
-                    self.supervision.status(f"{WAITING}: {error.message}")
-                    told = True
+                if clock() - told >= TELL_S:
+                    log.log(logging.INFO if told == -inf else logging.DEBUG, "%s: %s", WAITING, error.message)
+                    self.supervision.waiting(f"{WAITING}: {error.message}", 3 * TELL_S)
+                    told = clock()
             else:
-                self.supervision.status("opening the store")
+                if told > -inf:
+                    self.supervision.waiting("opening the store", OPEN_S)
                 return True
             with suppress(TimeoutError):
                 await asyncio.wait_for(ended.wait(), LOOK_S)

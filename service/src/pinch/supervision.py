@@ -41,6 +41,10 @@ class Supervision:
         """Show `text` in `systemctl status`."""
         self._notifier.notify(f"STATUS={text}")
 
+    def waiting(self, text: str, allowed_s: float) -> None:
+        """Show `text`, and ask for `allowed_s` seconds more until the start counts as failed."""
+        self._notifier.notify(f"EXTEND_TIMEOUT_USEC={allowed_s * 1e6:.0f}\nSTATUS={text}")
+
     def ready(self) -> None:
         """Say that the service answers, and begin to feed the watchdog."""
         self._notifier.notify("READY=1")

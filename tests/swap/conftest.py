@@ -17,6 +17,7 @@ from testinfra.host import Host
 from tests.appliance import SCRATCH, Board
 
 HERE = Path(__file__).resolve().parent
+ONBOARD = HERE.parent / "onboard"
 SEEN = f"{SCRATCH}/swap-seen.json"
 WATCHER = "pinch-swap-watch"
 RECAP = re.compile(r"changed=(\d+) .*?failed=(\d+)")
@@ -36,6 +37,18 @@ def board(host: Host) -> Iterator[Board]:
     board = Board(host)
     yield board
     board.close()
+
+
+def ours(board: Board) -> dict[str, str]:
+    """Return what is on the board's disk under a name of ours."""
+    listed: dict[str, str] = board.python(ONBOARD / "found.py")
+    return {path: word for path, word in listed.items() if "pinch" in path}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def found(board: Board) -> dict[str, str]:
+    """What there was under such a name before anything was changed."""
+    return ours(board)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +83,7 @@ class Watcher:
 
     def start(self) -> None:
         """Begin anew."""
-        script = self._board.push(HERE.parent / "onboard" / "swapwatch.py")
+        script = self._board.push(ONBOARD / "swapwatch.py")
         self._board.run(
             f"systemctl stop {WATCHER} 2>/dev/null; rm -f {SEEN}; "
             f"systemd-run --quiet --collect --unit={WATCHER} --property=Nice=-5 python3 -I {script} {SEEN}; "

@@ -15,6 +15,10 @@ generations = load("pinch/module_utils/pinch_generations.py")
 boards = load("pinch/module_utils/pinch_board.py")
 
 
+class PowerCut(Exception):
+    """The board has no power any more."""
+
+
 class SeemingService:
     """Answers as a release does that is whole, never gets ready, or cannot be talked with."""
 
@@ -136,7 +140,7 @@ class SeemingBoard(SeemingUnit):
         self.now = self.silent_s = 0.0
         self.killed: list[str] = []
         self.successors = 0
-        self.slow_disk = self.slice_unknown = self.enabled = False
+        self.slow_disk = self.slice_unknown = self.enabled = self.power_cut = False
         self.wrong: Mapping[str, Mapping[str, str]] = {}
         self.beside: SeemingSuccessor | None = None
         self._holder: SeemingUnit | None = None
@@ -180,6 +184,8 @@ class SeemingBoard(SeemingUnit):
         return [name for name, text in wanted.items() if self.installed.get(name) != text]
 
     def install(self, release: str, wanted: Mapping[str, str], drop: set[str], model: str) -> None:
+        if self.power_cut:
+            raise PowerCut
         self.installed = {name: text for name, text in (self.installed | dict(wanted)).items() if name not in drop}
         self.link, self.shown_model = release, model
 

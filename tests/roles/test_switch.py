@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.roles.sources import load
-from tests.roles.switch_board import SeemingBoard, generations
+from tests.roles.switch_board import PowerCut, SeemingBoard, generations
 
 switching = load("pinch/module_utils/pinch_switch.py")
+deployment = load("pinch/library/deployment.py")
 judging = load("pinch/module_utils/pinch_judge.py")
 
 SETTINGS = "/etc/pinch/pinch.toml"
@@ -209,6 +210,25 @@ def test_a_release_that_runs_with_another_deployment_is_not_taken_for_the_wanted
     switch.change(generation("a"), WISHES)
     board.deployment = "drop-in"
     assert not switch.settled(generation("a"))
+
+
+def test_a_board_is_changed_by_one_run_at_a_time(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    with deployment.turn(lock), pytest.raises(deployment.SwitchError, match="another run has been changing"):
+        deployment.turn(lock, 0).__enter__()
+    with deployment.turn(lock, 0):
+        pass
+
+
+def test_the_way_back_is_known_before_a_release_is_in_its_place(tmp_path: Path) -> None:
+    board, kept, switch = a_board(tmp_path)
+    switch.change(generation("a"), WISHES)
+
+    board.power_cut = True
+    with pytest.raises(PowerCut):
+        switch.change(generation("b"), WISHES)
+    assert kept.find("b").before == "a"
+    assert kept.proven().release == "a"
 
 
 def test_generations_whose_release_is_gone_are_forgotten(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ lint: $(READY) ## ruff, mypy strict, ansible-lint production, yamllint
 	ruff check .
 	ruff format --check .
 	mypy service ansible roles/pinch roles/preflight/planning roles/preflight/module_utils \
-	    roles/packages roles/common roles/sysctl roles/readahead roles/journald roles/tmp \
+	    roles/packages roles/common roles/memory_cgroup roles/sysctl roles/readahead roles/journald roles/tmp \
 	    roles/backup_archive roles/restore roles/reset \
 	    roles/readme.py roles/models/pipeline/pinch_models image/pinch_image tests
 	MYPYPATH=roles/models/pipeline:roles/models/pipeline/tests mypy roles/models/pipeline/tests

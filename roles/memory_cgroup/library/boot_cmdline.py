@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.pinch_cmdline import WORD, CmdlineError, edit
 
 DOCUMENTATION = r"""
 module: boot_cmdline
@@ -77,13 +77,6 @@ RASPI_FIRMWARE_HOOK = "etc/kernel/postinst.d/z50-raspi-firmware"
 RASPI_FIRMWARE_EXTRA = "etc/default/raspi-extra-cmdline"
 RECORD = "var/lib/pinch-found/cmdline.json"
 """Words added to and removed from each file, by its path below the root."""
-LONGEST = 4096
-"""Bytes; the kernel cuts an arm64 command line there (COMMAND_LINE_SIZE is 2048 plus the device tree's)."""
-WORD = re.compile(r'(?:[^\s"]|"[^"]*"?)+')
-
-
-class CmdlineError(ValueError):
-    """A command line that cannot be edited safely."""
 
 
 class Change(NamedTuple):
@@ -92,32 +85,6 @@ class Change(NamedTuple):
     path: Path
     before: str
     after: str
-
-
-def edit(text: str, present: Sequence[str], absent: Sequence[str] = (), *, bootable: bool = True) -> str:
-    """Return the command line `text` with the words `present` and without the words `absent`.
-
-    Words keep their order; missing ones are appended. A text that needs no change is returned as it
-    is. `bootable` says that the line must name one root, as the firmware's own file does.
-
-    Raises:
-        CmdlineError: not one line, or not exactly one `root=`.
-    """
-    lines = [line for line in text.splitlines() if line.strip()]
-    if bootable and len(lines) != 1:
-        raise CmdlineError(f"has {len(lines)} lines; expected one")
-    words = [word for line in lines for word in WORD.findall(line)]
-    roots = [word for word in words if word.startswith("root=")]
-    if bootable and len(roots) != 1:
-        raise CmdlineError(f"names {len(roots)} roots ({' '.join(roots) or 'none'}); expected exactly one root=")
-    kept = [word for word in words if word not in absent]
-    wanted = [word for word in present if word not in kept]
-    if kept == words and not wanted:
-        return text
-    edited = " ".join([*kept, *wanted]) + "\n" if kept or wanted else ""
-    if len(edited) > LONGEST:
-        raise CmdlineError(f"would be {len(edited)} bytes long; the kernel reads {LONGEST}")
-    return edited
 
 
 def find(root: Path) -> Path | None:

@@ -11,7 +11,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "service" / "src"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "planning"))
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "memory_cgroup" / "library"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "memory_cgroup" / "module_utils"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "module_utils"))
 
 from pinch_plan.plan import plan_board

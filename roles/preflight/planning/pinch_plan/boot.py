@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from boot_cmdline import WORD, CmdlineError, edit
+from pinch_cmdline import WORD, CmdlineError, edit
 
 MEMORY = "cgroup_enable=memory"
 """Undoes the `cgroup_disable=memory` of a Raspberry Pi's device tree."""

@@ -118,15 +118,6 @@ def test_a_damaged_file_is_refused_by_name_and_left_alone(tmp_path: Path) -> Non
     assert file.read_bytes() == b"root=A\xff\xfe\0"
 
 
-def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = board(tmp_path, "boot/firmware/cmdline.txt")
-    monkeypatch.setattr(cmdline.os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-    with pytest.raises(OSError, match="No space left"):
-        cmdline.replace(file, "root=A\n")
-    assert file.read_text("utf-8") == STOCK
-    assert [path.name for path in file.parent.iterdir()] == ["cmdline.txt"]
-
-
 def test_what_was_done_is_undone_and_nothing_else(tmp_path: Path) -> None:
     file = board(tmp_path, "boot/firmware/cmdline.txt", firmware_hook=True)
     file.write_text("psi=0 root=A quiet cgroup_enable=memory\n", "utf-8")

@@ -65,7 +65,7 @@ def test_a_change_that_fails_leaves_its_mark_and_one_that_is_through_takes_it_aw
     assert not dropin.Pending(tmp_path, "x")
 
 
-def test_a_file_is_placed_whole_readable_for_all_and_removed_once(tmp_path: Path) -> None:
+def test_a_file_that_is_placed_differs_no_more_from_what_was_wanted(tmp_path: Path) -> None:
     path = tmp_path / "a" / "b.conf"
     assert dropin.diff(path, "é\n") == {
         "before": "",
@@ -74,7 +74,10 @@ def test_a_file_is_placed_whole_readable_for_all_and_removed_once(tmp_path: Path
         "after_header": str(path),
     }
     dropin.place(path, "é\n")
-    assert (dropin.diff(path, "é\n"), path.stat().st_mode & 0o777) == (None, 0o644)
-    assert [file.name for file in path.parent.iterdir()] == ["b.conf"]
-    assert dropin.remove(path)
-    assert not dropin.remove(path)
+    assert dropin.diff(path, "é\n") is None
+    assert dropin.diff(path, None) == {
+        "before": "é\n",
+        "after": "",
+        "before_header": str(path),
+        "after_header": "no file",
+    }

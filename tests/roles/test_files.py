@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import pytest
-
 from tests.roles.sources import load
 
 files = load("preflight/library/placed_files.py")
@@ -32,12 +30,3 @@ def test_text_and_permissions_that_drifted_are_noticed(tmp_path: Path) -> None:
     files.place(path, "text", 0o644, ME)
     path.write_bytes(b"\xff")
     assert files.changes({str(path): "text"}, 0o644, ME)
-
-
-def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "file"
-    files.place(path, "old", 0o644, ME)
-    monkeypatch.setattr(files.os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-    with pytest.raises(OSError, match="No space left"):
-        files.place(path, "new", 0o644, ME)
-    assert [(file.name, file.read_text("utf-8")) for file in tmp_path.iterdir()] == [("file", "old")]

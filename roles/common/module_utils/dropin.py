@@ -1,4 +1,4 @@
-"""One file beside a vendor's: written whole, removed, and judged by what is read after it.
+"""One file beside a vendor's: compared, and judged by what is read after it.
 
 Runs on the board as part of a module.
 """
@@ -6,49 +6,13 @@ Runs on the board as part of a module.
 from __future__ import annotations
 
 import contextlib
-import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from ansible.module_utils.pinch_files import place, read
+
 PENDING = "run/pinch-found"
 """Folder of the marks that a change has begun; it is in RAM, for a reboot finishes what they stand for."""
-
-
-def read(path: Path) -> str | None:
-    """Return a file's text, None where there is no such file."""
-    try:
-        return path.read_text("utf-8", "surrogateescape")
-    except FileNotFoundError:
-        return None
-
-
-def place(path: Path, text: str) -> None:
-    """Write `text` to `path`, mode 0644, so that a power cut leaves either the old file or the new one."""
-    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    temporary = Path(name)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
-            file.write(text)
-            file.flush()
-            os.fchmod(descriptor, 0o644)
-            os.fsync(descriptor)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _flush(path.parent)
-
-
-def remove(path: Path) -> bool:
-    """Remove a file for good; return whether there was one."""
-    try:
-        path.unlink()
-    except FileNotFoundError:
-        return False
-    _flush(path.parent)
-    return True
 
 
 def diff(path: Path, wanted: str | None) -> dict[str, str] | None:
@@ -113,11 +77,3 @@ def read_later(root: Path, folders: Sequence[str], name: str, section: str = "")
         if path.name > name:
             for key, value in assignments(read(path) or "", section):
                 yield path, key, value
-
-
-def _flush(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

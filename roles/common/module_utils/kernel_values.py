@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from ansible.module_utils.dropin import place, read, remove
+from ansible.module_utils.pinch_files import place, read, remove
 
 COUNTERPARTS = {
     "/proc/sys/vm/dirty_ratio": "/proc/sys/vm/dirty_bytes",

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.dropin import Pending, assignments, diff, ordered, place, read, read_later, remove
+from ansible.module_utils.dropin import Pending, assignments, diff, ordered, read_later
+from ansible.module_utils.pinch_files import put, read
 
 DOCUMENTATION = r"""
 module: journald_dropin
@@ -141,10 +142,7 @@ def settle(root: Path, text: str | None, run: Run, *, dry: bool) -> dict[str, An
     due = bool(difference or pending or contradictions(limits, settings))
     if due and not dry:
         with pending.change():
-            if text is None:
-                remove(dropin)
-            else:
-                place(dropin, text)
+            put(dropin, text)
             run(["systemctl", "restart", UNIT])
             # Moves to the card what was written to RAM before the card was to be used; else it does nothing.
             run(["journalctl", "--flush"])

@@ -4,14 +4,13 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.pinch_cmdline import WORD, CmdlineError, edit
+from ansible.module_utils.pinch_files import place
 
 DOCUMENTATION = r"""
 module: boot_cmdline
@@ -77,6 +76,9 @@ RASPI_FIRMWARE_HOOK = "etc/kernel/postinst.d/z50-raspi-firmware"
 RASPI_FIRMWARE_EXTRA = "etc/default/raspi-extra-cmdline"
 RECORD = "var/lib/pinch-found/cmdline.json"
 """Words added to and removed from each file, by its path below the root."""
+FIRMWARE_FILE = "cmdline.txt"
+FAT_MODE = 0o755
+"""What FAT shows of any file; where the firmware's file lies on another file system it has the same."""
 
 
 class Change(NamedTuple):
@@ -85,6 +87,10 @@ class Change(NamedTuple):
     path: Path
     before: str
     after: str
+
+    def write(self) -> None:
+        """Make it."""
+        place(self.path, self.after, FAT_MODE if self.path.name == FIRMWARE_FILE else 0o644)
 
 
 def find(root: Path) -> Path | None:
@@ -105,27 +111,6 @@ def read(path: Path) -> str:
     if "\0" in text:
         raise CmdlineError("is not text; the FAT partition may be damaged")
     return text
-
-
-def replace(path: Path, text: str) -> None:
-    """Write `text` to `path` so that a power cut leaves either the old file or the new one."""
-    descriptor, name = tempfile.mkstemp(prefix=".pinch-", dir=path.parent)
-    temporary = Path(name)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o755 if path.name == "cmdline.txt" else 0o644)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink()
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def pending(root: Path, present: Sequence[str]) -> list[str]:
@@ -169,7 +154,7 @@ def plan_undo(root: Path) -> list[Change]:
             continue
         try:
             before = read(path)
-            after = edit(before, done["removed"], done["added"], bootable=path.name == "cmdline.txt")
+            after = edit(before, done["removed"], done["added"], bootable=path.name == FIRMWARE_FILE)
         except CmdlineError as error:
             raise CmdlineError(f"{path} {error}; nothing was changed, so repair it by hand") from None
         if after != before:
@@ -203,8 +188,7 @@ def record(root: Path, changes: Sequence[Change]) -> None:
         entry = done.setdefault(str(change.path.relative_to(root)), {"added": [], "removed": []})
         entry["added"] += [word for word in after if word not in (*before, *entry["added"])]
         entry["removed"] += [word for word in before if word not in (*after, *entry["removed"])]
-    (root / RECORD).parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    replace(root / RECORD, json.dumps(done, indent=1) + "\n")
+    place(root / RECORD, json.dumps(done, indent=1) + "\n")
 
 
 def make(changes: Sequence[Change]) -> str:
@@ -215,8 +199,8 @@ def make(changes: Sequence[Change]) -> str:
         if change.before:
             backup = str(copy)
             if not copy.exists():
-                replace(copy, change.before)
-        replace(change.path, change.after)
+                place(copy, change.before)
+        change.write()
     return backup
 
 
@@ -225,7 +209,7 @@ def undo(root: Path, changes: Sequence[Change]) -> None:
     done = recorded(root)
     for change in changes:
         if change.after.strip():
-            replace(change.path, change.after)
+            change.write()
         else:  # it was made for our words alone
             change.path.unlink()
     for name in done:

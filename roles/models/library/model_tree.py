@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.pinch_files import point
 
 DOCUMENTATION = r"""
 module: model_tree
@@ -135,17 +136,6 @@ def settle(folder: Path) -> bool:
             os.chown(path, 0, 0)
             changed = True
     return changed
-
-
-def point(link: Path, target: str) -> bool:
-    """Let `link` point to `target` in one step; return whether that changed anything."""
-    if link.is_symlink() and str(link.readlink()) == target:
-        return False
-    fresh = link.with_name(f".{link.name}.new")
-    fresh.unlink(missing_ok=True)
-    fresh.symlink_to(target)
-    fresh.replace(link)
-    return True
 
 
 def surplus(home: Path, held: set[str], keep: int) -> list[Path]:

@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.pinch_files import place
 
 DOCUMENTATION = r"""
 module: package_set
@@ -121,10 +122,7 @@ def remember(titles: list[str], record: Path = RECORD) -> None:
     brought = sorted({*known, *missing(names)}) if names else known
     if brought == known:
         return
-    record.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    partial = record.with_suffix(".partial")
-    partial.write_text(json.dumps(brought, indent=1) + "\n", "utf-8")
-    partial.replace(record)
+    place(record, json.dumps(brought, indent=1) + "\n")
 
 
 def repair() -> None:

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from ansible.module_utils.pinch_generations import write_whole
+from ansible.module_utils.pinch_files import place
 
 UNITS = Path("/run/systemd/system")
 SERVICE = "/etc/systemd/system/pinch.service"
@@ -38,7 +38,7 @@ Environment=PINCH_CONFIG={settings}
 def lay_out(unit: str, texts: Mapping[str, str], units: Path = UNITS) -> None:
     """Write the unit and its own files, named as in `folder`; the drop-in among them ends in `.conf`."""
     for name, text in texts.items():
-        write_whole(units / unit if name == unit else folder(unit, units) / name, text, 0o644)
+        place(units / unit if name == unit else folder(unit, units) / name, text)
     systemctl("daemon-reload")
 
 

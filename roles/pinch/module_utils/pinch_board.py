@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ansible.module_utils import pinch_beside
-from ansible.module_utils.pinch_generations import Generation, point, write_whole
+from ansible.module_utils.pinch_files import place, point
+from ansible.module_utils.pinch_generations import Generation
 from ansible.module_utils.pinch_service import Service, address, first_token
 
 SETTINGS = "/etc/pinch/pinch.toml"
@@ -208,14 +209,14 @@ class Board:
         different = self.differing(files)
         for name in different:
             if name in units:
-                write_whole(Path(name), files[name], 0o644)
+                place(Path(name), files[name])
         for name in drop:
             Path(name).unlink(missing_ok=True)
         if not set(units).isdisjoint(different) or any(name.startswith(UNITS) for name in drop):
             self._systemctl("daemon-reload")
         for name in different:
             if name not in units:
-                write_whole(Path(name), files[name], 0o644)
+                place(Path(name), files[name])
         if model and (self.models / model).is_dir():
             point(self.models / "current", model)
         point(self.home / "current", f"releases/{release}")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import NamedTuple
+
+from ansible.module_utils.pinch_files import place, point
 
 
 class GenerationError(Exception):
@@ -89,7 +89,7 @@ class Generations:
         for leftover in self._folder.glob(".*"):
             leftover.unlink()
         file = self._folder / f"{generation.release}.json"
-        write_whole(file, json.dumps(generation._asdict(), indent=1, sort_keys=True) + "\n", 0o644)
+        place(file, json.dumps(generation._asdict(), indent=1, sort_keys=True) + "\n")
         if proven:
             point(self._proven, file.name)
         for other in self._folder.glob("*.json"):
@@ -99,32 +99,3 @@ class Generations:
     def forget(self, release: str) -> None:
         """Know no longer what `release` ran with."""
         (self._folder / f"{release}.json").unlink(missing_ok=True)
-
-
-def point(link: Path, target: str) -> bool:
-    """Let `link` point to `target` in one step; return whether that changed anything."""
-    if link.is_symlink() and str(link.readlink()) == target:
-        return False
-    link.parent.mkdir(parents=True, exist_ok=True)
-    fresh = link.with_name(f".{link.name}.new")
-    fresh.unlink(missing_ok=True)
-    fresh.symlink_to(target)
-    fresh.replace(link)
-    return True
-
-
-def write_whole(path: Path, text: str, mode: int) -> None:
-    """Write `text` to `path` so that a power cut leaves either the old file or the new one."""
-    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    temporary = Path(name)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fchmod(descriptor, mode)
-            os.fsync(descriptor)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.pinch_files import place
 
 DOCUMENTATION = r"""
 module: placed_files
@@ -49,24 +48,6 @@ def current(path: Path) -> tuple[str | None, tuple[int, int, int] | None]:
         return path.read_text("utf-8", "surrogateescape"), (status.st_mode & 0o7777, status.st_uid, status.st_gid)
     except FileNotFoundError:
         return None, None
-
-
-def place(path: Path, text: str, mode: int, owner: tuple[int, int]) -> None:
-    """Write `text` to `path` so that a power cut leaves either the old file or the new one."""
-    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    temporary = Path(name)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fchmod(descriptor, mode)
-            os.fchown(descriptor, *owner)
-            os.fsync(descriptor)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def changes(files: dict[str, str], mode: int, owner: tuple[int, int]) -> list[dict[str, Any]]:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.dropin import diff, place, read, remove
+from ansible.module_utils.dropin import diff
 from ansible.module_utils.kernel_values import KernelValueError, KernelValues
+from ansible.module_utils.pinch_files import put, read
 
 DOCUMENTATION = r"""
 module: disk_readahead
@@ -113,10 +114,8 @@ def settle(root: Path, kb: int | None, page_bytes: int, *, dry: bool) -> dict[st
     gone = kernel.found.keys() - wanted.keys()
     if not dry:
         kernel.write(wanted)
-        if difference and text is not None:
-            place(path, text)
-        elif difference:
-            remove(path)
+        if difference:
+            put(path, text)
         kernel.forget(wanted)
     return {
         "changed": bool(change.write or gone or difference),

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.dropin import assignments, diff, place, read, read_later, remove
+from ansible.module_utils.dropin import assignments, diff, read_later
 from ansible.module_utils.kernel_values import KernelValueError, KernelValues
+from ansible.module_utils.pinch_files import put, read
 
 DOCUMENTATION = r"""
 module: sysctl_values
@@ -137,10 +138,8 @@ def settle(root: Path, values: Mapping[str, str], text: str | None, *, dry: bool
     unknown |= ours - wanted.keys() - kernel.found.keys()
     if not dry:
         kernel.write(wanted)
-        if difference and text is not None:
-            place(dropin, text)
-        elif difference:
-            remove(dropin)
+        if difference:
+            put(dropin, text)
         kernel.forget(wanted)
     return {
         "changed": bool(change.write or gone or difference),

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.dropin import Pending, assignments, diff, ordered, place, read, read_later, remove
+from ansible.module_utils.dropin import Pending, assignments, diff, ordered, read_later
+from ansible.module_utils.pinch_files import put, read
 
 DOCUMENTATION = r"""
 module: tmp_size
@@ -158,7 +159,7 @@ def settle(root: Path, size_mb: int | None, run: Run, measure: Measure, *, dry: 
     changed = bool(difference) or (live_due and not waits)
     if changed and not dry:
         with pending.change():
-            _place(dropin, text)
+            put(dropin, text)
             run(["systemctl", "daemon-reload"])
             if live_due and not waits:
                 run(["systemctl", "reload", UNIT])
@@ -183,13 +184,6 @@ def _text(root: Path, size_mb: int, run: Run) -> str:
             "it is mounted, or set tmp_state: absent"
         )
     return f"{HEADER}[Mount]\nOptions={with_size(vendor_options(root, root / fragment.lstrip('/')), size_mb)}\n"
-
-
-def _place(dropin: Path, text: str | None) -> None:
-    if text is None:
-        remove(dropin)
-    else:
-        place(dropin, text)
 
 
 def _verify(after: Use, wanted: int | None) -> None:

@@ -5,13 +5,17 @@ import shutil
 from pathlib import Path
 from types import ModuleType
 
+import ansible.module_utils
 import pytest
 from model_samples import quiet, tiny_pin
 from pinch_models.build import Built, Cache
 from pinch_models.manifest import directory_name
 from pinch_models.sources import SourceSettings
 
-MODULE = Path(__file__).resolve().parents[2] / "library" / "model_tree.py"
+ROLE = Path(__file__).resolve().parents[2]
+MODULE = ROLE / "library" / "model_tree.py"
+# Where Ansible, too, finds what modules share.
+ansible.module_utils.__path__.append(str(ROLE.parent / "common" / "module_utils"))
 
 
 @pytest.fixture(scope="module")

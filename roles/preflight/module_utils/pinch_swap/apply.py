@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
+
+from ansible.module_utils import pinch_files
 
 from . import layout
 from .plan import Content, Plan
@@ -117,25 +118,14 @@ def set_kernel(root: Path, path: str, value: str) -> None:
 def place(root: Path, path: str, content: Content) -> None:
     """Put text or a link at `path` below `root`, or remove what is there; a power cut leaves the old or the new."""
     target = root / path
-    if content is None:
-        target.unlink(missing_ok=True)
-        folder = target.parent
-        if folder.name.endswith((".service.d", ".swap.d")) and folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
+    if isinstance(content, Link):
+        pinch_files.point(target, content.target)
         return
-    target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".pinch-", dir=target.parent) as scratch:
-        new = Path(scratch) / "new"
-        if isinstance(content, Link):
-            new.symlink_to(content.target)
-        else:
-            with new.open("w", encoding="utf-8", errors="surrogateescape") as file:
-                file.write(content)
-                file.flush()
-                os.fchmod(file.fileno(), 0o644)
-                os.fsync(file.fileno())
-        new.replace(target)
-    _sync(target.parent)
+    pinch_files.put(target, content)
+    folder = target.parent
+    emptied = content is None and folder.name.endswith((".service.d", ".swap.d")) and folder.is_dir()
+    if emptied and not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def make_swap_file(root: Path, path: str, size_bytes: int, run: Run) -> None:
@@ -167,12 +157,4 @@ def make_swap_file(root: Path, path: str, size_bytes: int, run: Run) -> None:
         partial.unlink()
         raise ChangeError(f"mkswap refused {path}: {said.strip()}; run it by hand to see why, and run again")
     partial.replace(target)
-    _sync(target.parent)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    pinch_files.flush(target.parent)

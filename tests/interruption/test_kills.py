@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import random
 import secrets
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from testinfra.host import Host
 
 from tests.appliance import Board
 from tests.playbook import ANSIBLE, Moment, play
@@ -39,7 +41,7 @@ LEFTOVERS = (
 
 
 def test_a_run_killed_at_random_tasks_again_and_again_converges(
-    figures: Figures, request: pytest.FixtureRequest
+    host: Host, figures: Figures, request: pytest.FixtureRequest
 ) -> None:
     site = partial(play, ANSIBLE / "site.yml", Path(request.config.getoption("--ansible-inventory")))
     # Its seed is printed: PINCH_SEED repeats it as far as the timing of a board lets it.
@@ -69,5 +71,5 @@ def test_a_run_killed_at_random_tasks_again_and_again_converges(
     assert {host.changed for host in again.recap.values()} == {0}, again.said[-4000:]
     figures.add("tasks of a run that changes nothing", len(again.tasks))
 
-    board: Board = request.getfixturevalue("board")
-    assert board.run(LEFTOVERS) == ""
+    with closing(Board(host)) as board:
+        assert board.run(LEFTOVERS) == ""

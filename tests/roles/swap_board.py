@@ -36,6 +36,8 @@ class TreeBoard:
         self.available_mb = available_mb
         self.dies_at: int | None = None
         self.commands: list[list[str]] = []
+        self.busy_resets = 0
+        """How often udev still reads a zram device when somebody wants to reset it."""
         self.stuck: set[str] = set()
         for folder in ("proc", "etc/systemd/system", "run", "var/lib", "dev", "sys/fs/cgroup"):
             (root / folder).mkdir(parents=True)
@@ -101,7 +103,7 @@ class TreeBoard:
         lines = (self.root / "proc/swaps").read_text("utf-8").splitlines(keepends=True)
         kept = [line for line in lines if line.split()[0] != path or path in self.stuck]
         self.write("proc/swaps", "".join(kept))
-        if path.startswith("/dev/zram") and path not in self.stuck:
+        if path.startswith("/dev/zram") and path not in self.stuck and not self.busy_resets:
             shutil.rmtree(self.root / "sys/block" / Path(path).name)
 
     def fill(self, used_mb: int) -> None:
@@ -211,6 +213,8 @@ class TreeBoard:
             return
         zram = self._zram_config()
         assert (self.root / "run/systemd/generator/dev-zram0.swap").exists(), "there is no dev-zram0.swap to start"
+        assert self._read("sys/block/zram0/disksize") in {"", "0"}, "Cannot change disksize for initialized device"
+        self.write("sys/block/zram0/disksize", "1")
         setup = self._read("etc/systemd/system/systemd-zram-setup@zram0.service.d/90-pinch.conf")
         limit = re.findall(r"echo (\d+)M > /sys/block/zram0/mem_limit", setup)
         self.write("sys/block/zram0/mm_stat", f"0 0 0 {int(limit[0]) * MIB if limit else 0} 0 0 0 0 0\n")
@@ -300,6 +304,13 @@ class TreeBoard:
                 self.swap_off(path)
                 stuck = path in self.stuck
                 return (255, f"swapoff: {path}: swapoff failed: Cannot allocate memory") if stuck else (0, "")
+            case ["zramctl", "--reset", "/dev/zram0"]:
+                assert "/dev/zram0" not in self.areas
+                if self.busy_resets:
+                    self.busy_resets -= 1
+                    return 1, "zramctl: /dev/zram0: failed to reset: Device or resource busy"
+                self.write("sys/block/zram0/disksize", "0")
+                return 0, ""
             case ["mkswap", path]:
                 done = subprocess.run(["mkswap", path], capture_output=True, text=True, check=False)
                 return done.returncode, done.stderr

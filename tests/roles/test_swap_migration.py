@@ -245,6 +245,16 @@ def test_a_limit_alone_is_changed_while_the_board_swaps(folder: Path) -> None:
     assert (board.root / "sys/block/zram0/mem_limit").read_text("ascii") == "6M"
 
 
+def test_a_zram_that_udev_still_read_when_it_was_left_is_set_up_again(folder: Path) -> None:
+    board = board_swapping_by("none", folder / "board")
+    converge(board, wish_for("zram"))
+    board.busy_resets = 2
+    converge(board, wish_for("file"))
+    assert (board.root / "sys/block/zram0/disksize").read_text("ascii") == "1", "it could not be reset"
+    reach(board, wish_for("zram"))
+    assert board.busy_resets == 0
+
+
 def test_another_path_leaves_no_old_file_behind(folder: Path) -> None:
     board = board_swapping_by("file", folder / "board")
     (board.root / "srv").mkdir()

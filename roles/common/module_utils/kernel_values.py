@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from ansible.module_utils.pinch_files import place, read, remove
+from ansible.module_utils.pinch_files import clear, place, read
 
 COUNTERPARTS = {
     "/proc/sys/vm/dirty_ratio": "/proc/sys/vm/dirty_bytes",
@@ -145,7 +145,7 @@ class KernelValues:
             kept = {name: found._asdict() for name, found in sorted(self.found.items())}
             place(self._record, json.dumps(kept, indent=1) + "\n")
         else:
-            remove(self._record)
+            clear(self._record)
 
     def _path(self, name: str) -> Path:
         return self._root / name.lstrip("/")

@@ -5,6 +5,7 @@ Runs on the board as part of a module.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from pathlib import Path
@@ -72,6 +73,14 @@ def remove(path: Path) -> bool:
         return False
     flush(path.parent)
     return True
+
+
+def clear(path: Path) -> bool:
+    """Remove a file for good, and its folder where nothing else is in it; return whether there was a file."""
+    removed = remove(path)
+    with contextlib.suppress(OSError):
+        path.parent.rmdir()
+    return removed
 
 
 def put(path: Path, text: str | None) -> None:

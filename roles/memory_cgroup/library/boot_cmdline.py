@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.pinch_cmdline import WORD, CmdlineError, edit
-from ansible.module_utils.pinch_files import place
+from ansible.module_utils.pinch_files import clear, place
 
 DOCUMENTATION = r"""
 module: boot_cmdline
@@ -214,7 +214,7 @@ def undo(root: Path, changes: Sequence[Change]) -> None:
             change.path.unlink()
     for name in done:
         Path(f"{root / name}.before-pinch").unlink(missing_ok=True)
-    (root / RECORD).unlink(missing_ok=True)
+    clear(root / RECORD)
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.pinch_files import clear
 
 DOCUMENTATION = r"""
 module: package_undo
@@ -89,7 +90,7 @@ def main() -> None:
                 msg=f"dpkg could not remove {', '.join(going)}: {done.stderr.strip()}; repair it and run again"
             )
     if known and not module.check_mode:
-        RECORD.unlink()
+        clear(RECORD)
     module.exit_json(changed=known, removed=going, kept=[name for name in names if name not in going])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,11 @@ from .plan import Content, Plan
 from .record import to_text
 from .wanted import Link
 
+OURS = (".service.d", ".swap.d", "pinch-found")
+"""How folders end that we make and that do not outlast what is in them."""
+ZRAM = "/dev/zram0"
+RESETS = 20
+RESET_PAUSE_S = 0.5
 Run = Callable[[list[str]], tuple[int, str]]
 """Runs a program on the board and returns its status and what it printed."""
 
@@ -34,7 +40,7 @@ def apply(plan: Plan, root: Path, run: Run) -> None:
     Args:
         plan: the plan for the board below `root`.
         root: folder that stands for `/`.
-        run: runs `systemctl`, `swapoff` and `mkswap`.
+        run: runs `systemctl`, `swapoff`, `mkswap` and `zramctl`.
 
     Raises:
         StuckError: an area could not be left.
@@ -70,10 +76,30 @@ def _switch(plan: Plan, root: Path, run: Run, *, released: bool) -> None:
         set_kernel(root, path, value)
     if released:
         place(root, layout.DEFERRED, None)
+    if layout.ZRAM_UNIT in plan.start:
+        _take_back_zram(root, run)
     if plan.start:
         _must(run, ["systemctl", "start", *plan.start])
     for path in plan.drop:
         (root / path.lstrip("/")).unlink(missing_ok=True)
+
+
+def _take_back_zram(root: Path, run: Run) -> None:
+    """Reset a device that is set up though nothing swaps to it, for it cannot be set up again.
+
+    Its unit resets it when it is left, and gives up where udev reads the device just then.
+
+    Raises:
+        ChangeError: somebody uses it all the time.
+    """
+    said = ""
+    for _ in range(RESETS):
+        if layout.read(root / "sys/block/zram0/disksize").strip() in {"", "0"} or _swaps_to(root, ZRAM):
+            return
+        status, said = run(["zramctl", "--reset", ZRAM])
+        if status:
+            time.sleep(RESET_PAUSE_S)
+    raise ChangeError(f"{ZRAM} is in use and no swap ({said.strip()}); see `lsblk {ZRAM}`, free it, and run again")
 
 
 def _leave(plan: Plan, root: Path, run: Run) -> None:
@@ -121,11 +147,10 @@ def place(root: Path, path: str, content: Content) -> None:
     if isinstance(content, Link):
         pinch_files.point(target, content.target)
         return
-    pinch_files.put(target, content)
-    folder = target.parent
-    emptied = content is None and folder.name.endswith((".service.d", ".swap.d")) and folder.is_dir()
-    if emptied and not any(folder.iterdir()):
-        folder.rmdir()
+    if content is None and target.parent.name.endswith(OURS):
+        pinch_files.clear(target)
+    else:
+        pinch_files.put(target, content)
 
 
 def make_swap_file(root: Path, path: str, size_bytes: int, run: Run) -> None:

@@ -262,5 +262,5 @@ def starting(wish: Wish) -> tuple[str, ...]:
     """Return the unit that starts the wanted mechanism."""
     if wish.mechanism in ON_DISK and wish.ours and not wish.adopted:
         return (layout.unit_of(wish.file),)
-    units = {"zram": ("dev-zram0.swap",), "dphys": (layout.DPHYS_UNIT,)}
+    units = {"zram": (layout.ZRAM_UNIT,), "dphys": (layout.DPHYS_UNIT,)}
     return units.get(wish.mechanism, ())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import re
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -14,15 +15,19 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pinch.app import WAITING
 
 from tests.lifecycle.backups import contents, launcher
-from tests.roles.sources import load
+from tests.roles.sources import ROLES, load
 from tests.running import LocalService
 
 client = load("pinch/module_utils/pinch_service.py")
 snapshots = load("pinch/library/store_snapshot.py")
 rehearsal = load("pinch/library/release_rehearsal.py")
 boards = load("pinch/module_utils/pinch_board.py")
+units = load("pinch/module_utils/pinch_unit.py")
+beside = load("pinch/module_utils/pinch_beside.py")
+handovers = load("pinch/module_utils/pinch_handover.py")
 restored = load("restore/library/restored_store.py")
 
 
@@ -236,5 +241,15 @@ def test_a_successor_has_the_services_own_store_and_everything_else_from_beside_
     assert lines.index("EnvironmentFile=") < lines.index(f"EnvironmentFile={beside}/deployment.env")
     assert f"Environment=PINCH_MODEL_DIR={tmp_path}/models/all-MiniLM" in lines
     assert not any("STATE_DIR" in line or "StateDirectory" in line for line in lines)
-    own = wanted._replace(files=files | {"/etc/pinch/pinch.toml": 'model_dir = "/srv/model"\n'})
-    assert "MODEL_DIR" not in board.successor_texts(own)["50-successor.conf"], "the settings name one"
+    service = {"/etc/systemd/system/pinch.service": "[Service]\nEnvironment=PINCH_MODEL_DIR=/srv/model\n"}
+    own = wanted._replace(files=files | service)
+    assert "MODEL_DIR" not in board.successor_texts(own)["50-successor.conf"], "the unit names one"
+
+
+def test_the_roles_and_the_service_mean_the_same_by_waiting() -> None:
+    unit = (ROLES / "pinch/templates/pinch.service.j2").read_text("utf-8")
+    (wait_s,) = re.findall(r"^Environment=PINCH_STATE_WAIT_S=(\d+)$", unit, re.MULTILINE)
+    (stop_s,) = re.findall(r"^TimeoutStopSec=(\d+)$", unit, re.MULTILINE)
+    assert WAITING == units.WAITING
+    assert int(wait_s) > beside.LONGEST_S, "a successor that was left behind ends first"
+    assert int(stop_s) < handovers.END_S

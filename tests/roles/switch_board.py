@@ -12,7 +12,7 @@ from typing import Any
 from tests.roles.sources import load
 
 generations = load("pinch/module_utils/pinch_generations.py")
-boards = load("pinch/module_utils/pinch_board.py")
+units = load("pinch/module_utils/pinch_unit.py")
 
 
 class PowerCut(Exception):
@@ -60,9 +60,10 @@ class SeemingStart:
 class SeemingUnit:
     """One unit of the board, and the release that it runs."""
 
-    def __init__(self, board: SeemingBoard, name: str) -> None:
+    def __init__(self, board: SeemingBoard, unit: str, place: str) -> None:
         self.board = board
-        self.name = name
+        self.unit = unit
+        self.place = place
         self.release = self.deployment = ""
         self.begun = self.up = False
         self.starts = 0
@@ -73,7 +74,7 @@ class SeemingUnit:
     def health(self) -> str:
         """How healthy its release is in this unit, or in any."""
         known = self.board.known
-        return known.get(f"{self.release} in {self.name}") or known.get(self.release, "whole")
+        return known.get(f"{self.release} in {self.place}") or known.get(self.release, "whole")
 
     def running(self) -> Any:
         """Look at the unit."""
@@ -86,7 +87,7 @@ class SeemingUnit:
     def now_running(self) -> Any:
         """Return what is true of the unit."""
         serves = self.board.serving() is self
-        return boards.Running(
+        return units.Running(
             loaded=True, enabled=self.board.enabled, active=serves and self.health in {"whole", "answers 500"},
             ended=self.begun and not self.up, waits=self.up and not serves, begun=self.begun,
             invocation=str(self.starts or ""),
@@ -121,7 +122,7 @@ class SeemingSuccessor(SeemingUnit):
     """The unit beside the service's own."""
 
     def __init__(self, board: SeemingBoard, wanted: Any) -> None:
-        super().__init__(board, "the successor")
+        super().__init__(board, "pinch-successor.service", "the successor")
         self.wanted = wanted
 
     def restart(self) -> SeemingStart:
@@ -132,7 +133,7 @@ class SeemingBoard(SeemingUnit):
     """The board, and the service's own unit on it; `health` is by release, or by `RELEASE in its place`."""
 
     def __init__(self, home: Path, health: Mapping[str, str]) -> None:
-        super().__init__(self, "its place")
+        super().__init__(self, "pinch.service", "its place")
         self.home = home
         self.known = health
         self.installed: dict[str, str] = {}

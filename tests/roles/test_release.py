@@ -28,7 +28,7 @@ from tests.roles.sources import REPOSITORY, load
 tree = load("pinch/library/release_tree.py")
 state = load("pinch/library/deployment_state.py")
 generations = load("pinch/module_utils/pinch_generations.py")
-boards = load("pinch/module_utils/pinch_board.py")
+units = load("pinch/module_utils/pinch_unit.py")
 
 
 def elf(machine: int, bits: int = 64) -> bytes:
@@ -183,10 +183,10 @@ def test_the_release_that_runs_is_known_though_none_of_its_libraries_is_mapped(t
         assert process.stdout is not None
         process.stdout.readline()
         assert str(tmp_path) not in Path(f"/proc/{process.pid}/maps").read_text("utf-8")
-        assert boards.held_release(process.pid, tmp_path) == "0.1.0-32b17ab1"
+        assert units.held_release(process.pid, tmp_path) == "0.1.0-32b17ab1"
         process.communicate("\n")
-    assert boards.held_release(process.pid, tmp_path) == ""
-    assert boards.held_release(0, tmp_path) == ""
+    assert units.held_release(process.pid, tmp_path) == ""
+    assert units.held_release(0, tmp_path) == ""
 
 
 def a_release(folder: Path, name: str = "1.0.0-aaaaaaaa") -> tuple[Path, str]:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pinch_swap.apply import StuckError, apply
+from pinch_swap.apply import ChangeError, StuckError, apply
 from pinch_swap.layout import MECHANISMS, RECORD
 from pinch_swap.plan import Plan, plan_change, settled
 from pinch_swap.problems import swap_refusals
@@ -253,6 +253,15 @@ def test_a_zram_that_udev_still_read_when_it_was_left_is_set_up_again(folder: Pa
     assert (board.root / "sys/block/zram0/disksize").read_text("ascii") == "1", "it could not be reset"
     reach(board, wish_for("zram"))
     assert board.busy_resets == 0
+
+
+def test_a_zram_that_somebody_else_uses_is_named_and_not_swapped_to(folder: Path) -> None:
+    board = board_swapping_by("none", folder / "board")
+    board.write("sys/block/zram0/disksize", "4096")
+    board.busy_resets = 1000
+    with pytest.raises(ChangeError, match=r"/dev/zram0 is in use, and not for swap \(.*busy\); see `lsblk`"):
+        converge(board, wish_for("zram"))
+    assert board.areas == {}
 
 
 def test_another_path_leaves_no_old_file_behind(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from tests.roles.sources import load
 from tests.roles.switch_board import PowerCut, SeemingBoard, generations
 
 switching = load("pinch/module_utils/pinch_switch.py")
-deployment = load("pinch/library/deployment.py")
+turns = load("pinch/module_utils/pinch_turn.py")
 judging = load("pinch/module_utils/pinch_judge.py")
 
 SETTINGS = "/etc/pinch/pinch.toml"
@@ -133,14 +134,27 @@ def test_a_release_that_cannot_wait_for_the_store_is_started_in_place_of_the_oth
     assert (board.release, board.successors) == ("b", 0)
 
 
-def test_a_successor_that_a_cut_run_left_gives_way(tmp_path: Path) -> None:
+def test_a_successor_that_a_cut_run_left_gives_way_to_what_waits_behind_it(tmp_path: Path) -> None:
     board, _, switch = a_board(tmp_path)
     switch.change(generation("a"), WISHES)
     board.successor(generation("b")).restart()
     board.restart()
     assert board.now_running().waits, "the successor serves, and the release of before waits behind it"
+    switch.tidy()
+    assert switch.settled(generation("a"))
     switch.change(generation("b"), THOROUGH)
     assert (board.release, board.beside) == ("b", None)
+
+
+def test_a_run_that_is_ended_takes_its_successor_back(tmp_path: Path) -> None:
+    board, _, switch = a_board(tmp_path)
+    switch.change(generation("a"), WISHES)
+    board.power_cut = True
+    with pytest.raises(PowerCut):
+        switch.change(generation("b"), THOROUGH)
+    assert board.beside is None
+    assert board.now_running().active
+    assert board.release == "a"
 
 
 @pytest.mark.parametrize("why", ["slow_disk", "slice_unknown"])
@@ -214,9 +228,9 @@ def test_a_release_that_runs_with_another_deployment_is_not_taken_for_the_wanted
 
 def test_a_board_is_changed_by_one_run_at_a_time(tmp_path: Path) -> None:
     lock = tmp_path / "lock"
-    with deployment.turn(lock), pytest.raises(deployment.SwitchError, match="another run has been changing"):
-        deployment.turn(lock, 0).__enter__()
-    with deployment.turn(lock, 0):
+    with turns.turn(lock), pytest.raises(turns.TurnError, match="another run has been changing"):
+        turns.turn(lock, 0).__enter__()
+    with turns.turn(lock, 0):
         pass
 
 
@@ -250,23 +264,35 @@ def test_a_damaged_generation_is_none(tmp_path: Path) -> None:
     assert kept.find("a") is None
 
 
-@settings(deadline=None)
-@given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["whole", "ends", "never ready"])), max_size=8))
-def test_whatever_is_tried_a_board_that_was_healthy_once_stays_healthy(tries: list[tuple[str, str]]) -> None:
-    import tempfile
+HEALTHS = ["whole", "ends", "ends with the store", "never ready", "asleep", "answers 500"]
 
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from("abc"),
+            st.sampled_from(HEALTHS),
+            st.sampled_from(["", " in its place", " in the successor"]),
+            st.sampled_from([WISHES, THOROUGH]),
+        ),
+        max_size=8,
+    )
+)
+def test_whatever_is_tried_a_board_that_was_healthy_once_stays_healthy(tries: list[tuple[str, str, str, Any]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         board, kept, switch = a_board(Path(folder))
         switch.change(generation("a"), WISHES)
-        for number, (release, health) in enumerate(tries):
+        for number, (release, health, where, wishes) in enumerate(tries):
             good = kept.proven().release
             if release == good:
                 continue
-            board.known = {release: health}
+            board.known = {f"{release}{where}": health}
             try:
-                switch.change(generation(release, f"{release}{number}"), WISHES)
+                switch.change(generation(release, f"{release}{number}"), wishes)
             except switching.SwitchError:
                 assert board.link == good
             board.known = {}
             assert board.release == board.link == kept.proven().release
+            assert board.beside is None
             assert switch.settled(kept.proven())

@@ -153,6 +153,16 @@ def test_a_link_gives_way_to_a_file_and_what_it_pointed_to_stays(tmp_path: Path)
     assert (files.read(tmp_path / "there"), (tmp_path / "file").is_symlink()) == (OLD, False)
 
 
+def test_a_folder_goes_with_its_last_file_and_not_before(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        files.place(tmp_path / "found" / name, "")
+    assert files.clear(tmp_path / "found" / "a")
+    assert (tmp_path / "found").exists()
+    assert files.clear(tmp_path / "found" / "b")
+    assert not (tmp_path / "found").exists()
+    assert not files.clear(tmp_path / "found" / "b")
+
+
 def test_what_is_put_is_there_and_none_takes_it_away(tmp_path: Path) -> None:
     path = tmp_path / "a" / "file"
     files.put(path, NEW)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -18,9 +19,20 @@ from tests.upgrade.steady import Steady
 
 snapshots = load("pinch/library/store_snapshot.py")
 MOST_DOWN_S = 15.0
+"""Seconds without an answer where a release breaks with the store in its hands."""
+HANDED_OVER_S = 5.0
+"""Where nobody waits for a start: an emulated board starts a release in 12 s at least."""
 SPACE = "lifecycle"
 TEXTS = [f"The {word} stands in room {number}." for number, word in enumerate(
     ["piano", "kettle", "ladder", "telescope", "sewing machine", "globe", "anvil", "harp"])]  # fmt: skip
+
+
+class End(NamedTuple):
+    """How an upgrade to a broken release ends."""
+
+    said: str
+    most_down_s: float
+    """Seconds without an answer at most."""
 
 
 def remembered(fleet: Fleet) -> None:
@@ -62,20 +74,20 @@ def test_a_broken_release_is_refused_beside_the_one_that_serves(
     assert [name for name, host in played.recap.items() if host.changed] in ([], [canary]), recap(played)
     remembered(fleet)
     figures.add("longest time without an answer, a release refused in its rehearsal", max(gaps.values()), "s")
-    assert max(gaps.values()) < MOST_DOWN_S
+    assert max(gaps.values()) <= HANDED_OVER_S
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "end"),
     [
-        (releases.RAISES_IN_ITS_PLACE, "Nothing was changed, and {before} went on all the time"),
-        (releases.RAISES_WITH_THE_STORE, "Rolled back: {before} runs again"),
-        (releases.HANGS_WITH_THE_STORE, "Rolled back: {before} runs again"),
+        (releases.RAISES_IN_ITS_PLACE, End("Nothing was changed, and {before} went on all the time", HANDED_OVER_S)),
+        (releases.RAISES_WITH_THE_STORE, End("Rolled back: {before} runs again", MOST_DOWN_S)),
+        (releases.HANGS_WITH_THE_STORE, End("Rolled back: {before} runs again", MOST_DOWN_S)),
     ],
     ids=["raises at its start", "raises with the store", "hangs with the store"],
 )
 def test_a_release_that_breaks_only_in_its_place_stops_at_the_canary(
-    fleet: Fleet, figures: Figures, tmp_path: Path, change: releases.Change, said: str
+    fleet: Fleet, figures: Figures, tmp_path: Path, change: releases.Change, end: End
 ) -> None:
     before = fleet.released()
     canary, board = fleet.canary
@@ -87,7 +99,7 @@ def test_a_release_that_breaks_only_in_its_place_stops_at_the_canary(
         played = fleet.play("upgrade.yml", pinch_service_source=source)
     gaps = fleet.longest_gaps()
     assert played.status != 0
-    assert said.format(before=before[canary]) in played.words, recap(played)
+    assert end.said.format(before=before[canary]) in played.words, recap(played)
     assert fleet.released() == before
     assert board.run(files) == settings
     touched = [name for name, host in played.recap.items() if host.changed or host.failed]
@@ -96,9 +108,9 @@ def test_a_release_that_breaks_only_in_its_place_stops_at_the_canary(
     with board.service() as client:
         found = {memory["text"] for memory in client.memories(SPACE)}
     assert set(steady.acknowledged) <= found
-    figures.add("longest time without an answer, a release rolled back", gaps[canary], "s", f"≤ {MOST_DOWN_S:.0f} s")
+    figures.add("longest time without an answer at the canary", gaps[canary], "s", f"≤ {end.most_down_s:.0f} s")
     figures.add("memories acknowledged during that upgrade, all there", len(steady.acknowledged))
-    assert gaps[canary] <= MOST_DOWN_S
+    assert gaps[canary] <= end.most_down_s
 
 
 def test_a_good_release_reaches_every_board_and_again_changes_nothing(
@@ -113,8 +125,8 @@ def test_a_good_release_reaches_every_board_and_again_changes_nothing(
     after = fleet.released()
     assert all(after[name] != before[name] for name in before)
     remembered(fleet)
-    figures.add("longest time without an answer, a good upgrade", max(gaps.values()), "s", f"≤ {MOST_DOWN_S:.0f} s")
-    assert max(gaps.values()) <= MOST_DOWN_S
+    figures.add("longest time without an answer, a good upgrade", max(gaps.values()), "s", f"≤ {HANDED_OVER_S:.0f} s")
+    assert max(gaps.values()) <= HANDED_OVER_S
     again = fleet.play("upgrade.yml", pinch_service_source=source)
     assert (again.status, again.changed) == (0, 0), recap(again)
 
@@ -128,8 +140,8 @@ def test_a_rollback_leads_to_the_release_before_and_no_further(fleet: Fleet, fig
     older = fleet.released()
     assert all(older[name] != newer[name] for name in newer)
     remembered(fleet)
-    figures.add("longest time without an answer, a rollback", max(gaps.values()), "s", f"≤ {MOST_DOWN_S:.0f} s")
-    assert max(gaps.values()) <= MOST_DOWN_S
+    figures.add("longest time without an answer, a rollback", max(gaps.values()), "s", f"≤ {HANDED_OVER_S:.0f} s")
+    assert max(gaps.values()) <= HANDED_OVER_S
     again = fleet.play("rollback.yml")
     assert again.status != 0
     canary, _ = fleet.canary

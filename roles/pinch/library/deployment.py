@@ -3,12 +3,7 @@
 
 from __future__ import annotations
 
-import fcntl
-import signal
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +12,7 @@ from ansible.module_utils.pinch_board import Board
 from ansible.module_utils.pinch_generations import Generation, GenerationError, Generations
 from ansible.module_utils.pinch_judge import Wishes
 from ansible.module_utils.pinch_switch import Switch, SwitchError
+from ansible.module_utils.pinch_turn import TurnError, turn, unwind_when_ended
 
 DOCUMENTATION = r"""
 module: deployment
@@ -93,15 +89,10 @@ before:
   returned: success
   type: str
 seconds:
-  description: From the end of what served until the service was ready; 0 where nothing was restarted.
+  description: From the end of what served right before until the service was ready; 0 where nothing was restarted.
   returned: success
   type: float
 """
-
-
-LOCK = Path("/run/pinch-deployment.lock")
-TURN_S = 300.0
-LOOK_S = 0.5
 
 
 def wanted_of(params: dict[str, Any], board: Board, generations: Generations) -> Generation:
@@ -127,27 +118,6 @@ def differences(board: Board, wanted: Generation) -> list[dict[str, str]]:
     ]
 
 
-@contextmanager
-def turn(lock: Path, longest_s: float = TURN_S) -> Iterator[None]:
-    """Change the board alone: a run that was cut on the controller may still be at work here.
-
-    Raises:
-        SwitchError: it is after `longest_s` seconds.
-    """
-    deadline = time.monotonic() + longest_s
-    with lock.open("w", encoding="ascii") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    said = f"another run has been changing this board's release for {longest_s:.0f} s"
-                    raise SwitchError(f"{said}; wait for its end, and run again") from None
-            time.sleep(LOOK_S)
-        yield
-
-
 def deploy(module: AnsibleModule, home: Path) -> None:
     """Do what the module's parameters ask for, and tell Ansible.
 
@@ -159,6 +129,8 @@ def deploy(module: AnsibleModule, home: Path) -> None:
     board = Board(home, Path(params["launcher"]), Path(params["models"]), params["unit"])
     generations = Generations(home)
     switch = Switch(board, generations)
+    if not module.check_mode:
+        switch.tidy()
     wanted = wanted_of(params, board, generations)
     diff = differences(board, wanted)
     if switch.settled(wanted) and not params["restart"]:
@@ -197,14 +169,12 @@ def main() -> None:
         required_together=[("release", "files")],
         supports_check_mode=True,
     )
-    # Python ends at either without a word, and a successor would be left behind.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: sys.exit(1))
+    unwind_when_ended()
     home = Path(module.params["home"])
     try:
-        with nullcontext() if module.check_mode else turn(LOCK):
+        with nullcontext() if module.check_mode else turn():
             deploy(module, home)
-    except (GenerationError, SwitchError) as error:
+    except (GenerationError, SwitchError, TurnError) as error:
         module.fail_json(msg=str(error))
     except OSError as error:
         module.fail_json(msg=f"{error.filename or home}: {error.strerror}; repair the board's disk and run again")

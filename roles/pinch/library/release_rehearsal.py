@@ -11,9 +11,12 @@ from typing import Any
 
 from ansible.module_utils import pinch_beside
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.pinch_board import TOKENS, Board
+from ansible.module_utils.pinch_board import Board
 from ansible.module_utils.pinch_generations import Generations
+from ansible.module_utils.pinch_paths import SERVICE, SETTINGS, TOKENS
 from ansible.module_utils.pinch_service import Address, Service, address, first_token
+from ansible.module_utils.pinch_switch import Switch
+from ansible.module_utils.pinch_turn import TurnError, turn, unwind_when_ended
 
 DOCUMENTATION = r"""
 module: release_rehearsal
@@ -62,7 +65,6 @@ seconds:
 
 UNIT = "pinch-rehearsal.service"
 STATE = Path("/var/lib/pinch-rehearsal")
-SETTINGS = "/etc/pinch/pinch.toml"
 LOOK_S = 0.3
 
 
@@ -106,7 +108,7 @@ def lay_out(program: Path, files: dict[str, str], snapshot: Path) -> Address:
     settings = pinch_beside.folder(UNIT) / "pinch.toml"
     texts = {
         "pinch.toml": files[SETTINGS],
-        UNIT: files[pinch_beside.SERVICE],
+        UNIT: files[SERVICE],
         "50-rehearsal.conf": drop_in(program, settings, port),
     }
     pinch_beside.lay_out(UNIT, texts)
@@ -138,6 +140,30 @@ def rehearse(board: Board, service: Service, patience_s: float) -> float:
     return round(waited, 1)
 
 
+def beside_what_serves(params: dict[str, Any]) -> float:
+    """Lay a rehearsal out, see it work and remove everything of it; return the seconds until it was ready.
+
+    Raises:
+        RehearsalError: it does not work; with its last words.
+    """
+    home, release = Path(params["home"]), params["release"]
+    generations = Generations(home)
+    kept = generations.find(release)
+    files = params["files"] or (kept.files if kept else None)
+    if files is None:
+        raise RehearsalError("this board does not know what it ran with. Its last words: none")
+    Switch(Board(home, home / "bin", home, Path(SERVICE).name), generations).tidy()
+    board = Board(home, home / "bin", home, UNIT)
+    clear()
+    try:
+        where = lay_out(home / "releases" / release / "bin" / "pinch", files, Path(params["snapshot"]))
+        return rehearse(board, Service(where, first_token(TOKENS)), params["patience_s"])
+    except RehearsalError as error:
+        raise RehearsalError(f"{error}. Its last words: {board.words() or 'none'}") from None
+    finally:
+        clear()
+
+
 def main() -> None:
     """Rehearse, and leave nothing behind."""
     module = AnsibleModule(
@@ -152,27 +178,17 @@ def main() -> None:
     )
     if module.check_mode:
         module.exit_json(changed=False, seconds=0, skipped=True)
-    params: dict[str, Any] = module.params
-    home, release = Path(params["home"]), params["release"]
-    kept = Generations(home).find(release)
-    files = params["files"] or (kept.files if kept else None)
-    board = Board(home, home / "bin", home, UNIT)
-    clear()
+    unwind_when_ended()
+    unchanged = "Nothing was changed, and the service goes on with what it ran"
     try:
-        if files is None:
-            raise RehearsalError("this board does not know what it ran with")
-        where = lay_out(home / "releases" / release / "bin" / "pinch", files, Path(params["snapshot"]))
-        seconds = rehearse(board, Service(where, first_token(TOKENS)), params["patience_s"])
+        with turn():
+            seconds = beside_what_serves(module.params)
     except RehearsalError as error:
-        words = board.words()
-        module.fail_json(
-            msg=f"release {release} failed its rehearsal: {error}. Its last words: {words or 'none'}. "
-            "Nothing was changed, and the service goes on with what it ran"
-        )
+        module.fail_json(msg=f"release {module.params['release']} failed its rehearsal: {error}. {unchanged}")
+    except TurnError as error:
+        module.fail_json(msg=f"{error}. {unchanged}")
     except OSError as error:
         module.fail_json(msg=f"{error.filename}: {error.strerror}; free the disk of the board and run again")
-    finally:
-        clear()
     # Nothing of it stays, so nothing has changed.
     module.exit_json(changed=False, seconds=seconds)
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from ansible.module_utils.pinch_files import place
 
 UNITS = Path("/run/systemd/system")
-SERVICE = "/etc/systemd/system/pinch.service"
 LONGEST_S = 600
 """Seconds after which it ends by itself, where the run that began it was cut."""
 
@@ -42,9 +41,14 @@ def lay_out(unit: str, texts: Mapping[str, str], units: Path = UNITS) -> None:
     systemctl("daemon-reload")
 
 
+def present(unit: str, units: Path = UNITS) -> bool:
+    """Whether there is such a unit, or what a cut run left of it."""
+    return (units / unit).exists() or folder(unit, units).exists()
+
+
 def clear(unit: str, units: Path = UNITS) -> None:
     """End the unit and remove it; nothing is done where there is none."""
-    if not (units / unit).exists() and not folder(unit, units).exists():
+    if not present(unit, units):
         return
     systemctl("kill", "--signal=SIGKILL", unit)
     systemctl("stop", unit)

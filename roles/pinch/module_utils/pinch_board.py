@@ -1,149 +1,25 @@
-"""The service's unit on this board: what systemd, the kernel and the journal say of it."""
+"""The board that runs the service: its unit, links and files, its doctor and its journal."""
 
 from __future__ import annotations
 
 import json
-import re
 import subprocess
-import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 from ansible.module_utils import pinch_beside
 from ansible.module_utils.pinch_files import place, point
 from ansible.module_utils.pinch_generations import Generation
+from ansible.module_utils.pinch_paths import DEPLOYMENT, SERVICE, SETTINGS, TOKENS
 from ansible.module_utils.pinch_service import Service, address, first_token
+from ansible.module_utils.pinch_unit import Running, Start, look
 
-SETTINGS = "/etc/pinch/pinch.toml"
-TOKENS = Path("/etc/pinch/tokens")
 UNITS = "/etc/systemd/system/"
-GROUPS = Path("/sys/fs/cgroup")
-THREADS = "%s/task/*/stat"
-PROPERTIES = "LoadState,ActiveState,SubState,StatusText,MainPID,ControlGroup,InvocationID,UnitFileState"
-ENDED = frozenset({"auto-restart", "auto-restart-queued", "failed", "dead"})
-"""What systemd calls a unit whose process is gone."""
-WAITS = "waiting for the store"
-"""How the status of a service begins that another one keeps from its store."""
-DEPLOYMENT = "/etc/pinch/deployment.env"
 MODEL = "PINCH_MODEL_DIR="
 SUCCESSOR = "pinch-successor.service"
 """Unit of a release that takes over, while the service's own unit changes."""
 JOURNAL_LINES = 30
 COMMAND_S = 120
-
-
-class Running(NamedTuple):
-    """A unit as it is now."""
-
-    loaded: bool
-    enabled: bool
-    active: bool
-    ended: bool
-    """Whether its process is gone, though systemd may start it again."""
-    waits: bool
-    """Whether it has loaded everything and waits until another service lets go of the store."""
-    invocation: str
-    """Another with each start; until systemd has begun one, a look still shows what was before it."""
-    begun: bool
-    """Whether it was started at all since the board booted."""
-    release: str
-    """Release that the process runs from, empty where it is none of ours."""
-    deployment: str
-    """DEPLOYMENT in the process's environment."""
-    memory_max: int
-    """Bytes that the kernel lets it have, 0 where it sets no limit."""
-
-
-def properties(unit: str) -> dict[str, str]:
-    """Return what systemd says about `unit`."""
-    done = subprocess.run(
-        ["systemctl", "show", unit, "--property", PROPERTIES], capture_output=True, text=True, check=False
-    )
-    return dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
-
-
-def environment(pid: int) -> dict[str, str]:
-    """Return the environment that process `pid` was started with; none where there is no such process."""
-    try:
-        raw = Path(f"/proc/{pid}/environ").read_bytes() if pid else b""
-    except OSError:
-        return {}
-    pairs = (part.decode("utf-8", "replace").partition("=") for part in raw.split(b"\0"))
-    return {name: value for name, separator, value in pairs if separator}
-
-
-def held_release(pid: int, home: Path) -> str:
-    """Return the release below `home` that process `pid` runs from, empty where it is none.
-
-    The libraries of its wheels are mapped; one without wheels is known by its program, which it holds open.
-    """
-    process = Path(f"/proc/{pid}")
-    try:
-        held = [process.joinpath("maps").read_text("utf-8", "surrogateescape")] if pid else []
-        held += [_target(path) for path in process.joinpath("fd").iterdir()] if pid else []
-    except OSError:
-        return ""
-    found = re.search(rf"(?:^| ){re.escape(str(home))}/releases/([^/\n]+)/", "\n".join(held), re.MULTILINE)
-    return found[1] if found else ""
-
-
-def _target(link: Path) -> str:
-    try:
-        return str(link.readlink())
-    except FileNotFoundError:
-        # Closed since it was listed.
-        return ""
-
-
-def memory_max(control_group: str) -> int:
-    """Return the hard limit in bytes that the kernel enforces on a control group, 0 where it enforces none."""
-    path = GROUPS / control_group.lstrip("/") / "memory.max"
-    try:
-        text = path.read_text("ascii").strip() if control_group else "max"
-    except OSError:
-        return 0
-    return 0 if text == "max" else int(text)
-
-
-class Start:
-    """A start that systemd was asked for; nothing but files is read while it lasts, for that costs it no time."""
-
-    def __init__(self, unit: str) -> None:
-        self.after = properties(unit).get("InvocationID", "")
-        """Invocation of the unit that it follows."""
-        self._group = GROUPS / "system.slice" / unit
-        command = ["systemctl", "restart", unit]
-        self._asked = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-    @property
-    def succeeded(self) -> bool | None:
-        """Whether the service said that it is ready; None while that is open, and where it was left."""
-        status = self._asked.poll()
-        return None if status is None or status < 0 else status == 0
-
-    @property
-    def worked_us(self) -> int | None:
-        """Processor time of the control group in microseconds, None where it is not known; it begins anew with it."""
-        try:
-            return int((self._group / "cpu.stat").read_text("ascii").split()[1])
-        except OSError:
-            return None
-
-    @property
-    def waits_for_disk(self) -> bool:
-        """Whether a thread is in a wait that only the kernel ends, as for the card or for swap."""
-        try:
-            pids = (self._group / "cgroup.procs").read_text("ascii").split()
-            stats = [file.read_text("utf-8", "replace") for pid in pids for file in Path("/proc").glob(THREADS % pid)]
-        except OSError:
-            return False
-        return any(text.rpartition(")")[2].split()[0] == "D" for text in stats)
-
-    def leave(self) -> None:
-        """Wait for its end no longer."""
-        self._asked.kill()
-        self._asked.wait()
 
 
 class Board:
@@ -157,20 +33,7 @@ class Board:
 
     def running(self) -> Running:
         """Look at the unit."""
-        shown = properties(self.unit)
-        pid = int(shown.get("MainPID") or 0)
-        return Running(
-            loaded=shown.get("LoadState") == "loaded",
-            enabled=shown.get("UnitFileState") == "enabled",
-            active=shown.get("ActiveState") == "active",
-            ended=shown.get("SubState") in ENDED,
-            waits=shown.get("ActiveState") == "activating" and shown.get("StatusText", "").startswith(WAITS),
-            invocation=shown.get("InvocationID", ""),
-            begun=bool(shown.get("InvocationID")),
-            release=held_release(pid, self.home),
-            deployment=environment(pid).get("DEPLOYMENT", ""),
-            memory_max=memory_max(shown.get("ControlGroup", "")),
-        )
+        return look(self.unit, self.home)
 
     def linked(self) -> str:
         """Return the release that the link `current` names, empty where there is none."""
@@ -249,19 +112,18 @@ class Board:
         folder = pinch_beside.folder(SUCCESSOR)
         lines = [f"EnvironmentFile={folder / Path(DEPLOYMENT).name}"]
         model = self.models / wanted.model
-        own = "model_dir" in tomllib.loads(wanted.files[SETTINGS]) or MODEL in wanted.files[pinch_beside.SERVICE]
-        if wanted.model and model.is_dir() and not own:
+        if wanted.model and model.is_dir() and MODEL not in wanted.files[SERVICE]:
             lines.append(f"Environment={MODEL}{model}")
         program = self.home / "releases" / wanted.release / "bin" / "pinch"
         return {
-            SUCCESSOR: wanted.files[pinch_beside.SERVICE],
+            SUCCESSOR: wanted.files[SERVICE],
             **{Path(name).name: wanted.files[name] for name in (SETTINGS, DEPLOYMENT)},
             "50-successor.conf": pinch_beside.drop_in(program, folder / Path(SETTINGS).name, *lines),
         }
 
     def tidy(self) -> bool:
         """Let a successor, if there is one, give back the store, and forget its unit; return whether there was one."""
-        if not pinch_beside.folder(SUCCESSOR).exists():
+        if not pinch_beside.present(SUCCESSOR):
             return False
         Board(self.home, self.launcher, self.models, SUCCESSOR).stop()
         pinch_beside.clear(SUCCESSOR)

@@ -14,7 +14,7 @@ from typing import Any
 from ansible.module_utils.pinch_generations import Generation
 from ansible.module_utils.pinch_judge import Judge, Wishes
 
-WAITS = "PINCH_STATE_WAIT_S="
+KNOWS_TO_WAIT = "PINCH_STATE_WAIT_S="
 """In the unit of a release that knows how to wait."""
 END_S = 20.0
 """Seconds that the release which serves may take to end; systemd kills it after 15."""
@@ -52,7 +52,7 @@ class Handover:
         """Whether `serving` is what runs, and both know how to wait."""
         running = self.board.running()
         serves = running.active and (running.release, running.deployment) == (serving.release, serving.deployment)
-        return serves and all(any(WAITS in text for text in each.files.values()) for each in (serving, wanted))
+        return serves and all(any(KNOWS_TO_WAIT in text for text in each.files.values()) for each in (serving, wanted))
 
     def run(self, wanted: Generation, serving: Generation, wishes: Wishes) -> tuple[Any, float]:
         """Let the unit run `wanted` in place of `serving`; return its start, not judged yet, and when it began.
@@ -65,6 +65,7 @@ class Handover:
         start, fault = self._place(wanted, serving, behind)
         words = self.board.words() if fault else ""
         if fault:
+            # Whether it waits is seen when it is judged, once it has the store.
             start, _ = self._place(serving, wanted, start)
         begin = self._clock()
         successor.stop()

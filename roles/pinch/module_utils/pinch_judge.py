@@ -7,14 +7,13 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ansible.module_utils.pinch_generations import Generation
+from ansible.module_utils.pinch_paths import SETTINGS
 
 LOOK_S = 0.2
 STILL_S = 3.0
 """Seconds without work after which a start that was rehearsed is given up; each is one without answers."""
 WORK_US = 30_000
 """Processor time in microseconds that counts as work; threads that look around now and then use less."""
-DROP_INS = "Look for drop-ins with `systemctl cat pinch.service`"
-SETTINGS = "/etc/pinch/pinch.toml"
 
 
 class Wishes(NamedTuple):
@@ -50,9 +49,12 @@ class Judge:
         running = self.board.running()
         if (running.release, running.deployment) != (wanted.release, wanted.deployment):
             found = f"release {running.release or 'unknown'} with deployment {running.deployment[:8] or 'none'}"
-            return f"what runs is {found}; expected {wanted.release} with {wanted.deployment[:8]}. {DROP_INS}"
+            return (
+                f"what runs is {found}; expected {wanted.release} with {wanted.deployment[:8]}. {self._see_drop_ins()}"
+            )
         if wishes.memory_max and running.memory_max != wishes.memory_max:
-            return f"the kernel limits it to {running.memory_max} bytes; expected {wishes.memory_max}. {DROP_INS}"
+            found = f"the kernel limits it to {running.memory_max} bytes"
+            return f"{found}; expected {wishes.memory_max}. {self._see_drop_ins()}"
         return str(service.fault()) if wishes.thorough else ""
 
     def await_store(self, start: Any, longest_s: float = 900) -> str:
@@ -79,6 +81,18 @@ class Judge:
         begin = self._clock()
         while self.board.running().waits and self._clock() - begin < longest_s:
             self._pause(LOOK_S)
+
+    def await_serving(self, longest_s: float) -> None:
+        """Wait until the unit serves or has ended, or `longest_s` seconds are over."""
+        begin = self._clock()
+        while self._clock() - begin < longest_s:
+            running = self.board.running()
+            if running.active or running.ended:
+                return
+            self._pause(LOOK_S)
+
+    def _see_drop_ins(self) -> str:
+        return f"Look for drop-ins with `systemctl cat {self.board.unit}`"
 
     def _await_start(self, start: Any, wishes: Wishes) -> str:
         """Wait until a start, None where there is none, has succeeded; return why it has not."""

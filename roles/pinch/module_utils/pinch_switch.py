@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 from ansible.module_utils.pinch_generations import Generation, Generations
 from ansible.module_utils.pinch_handover import RETURN_S, Handover, HandoverError
-from ansible.module_utils.pinch_judge import SETTINGS, Judge, Wishes
+from ansible.module_utils.pinch_judge import Judge, Wishes
+from ansible.module_utils.pinch_paths import SETTINGS
 
 
 class SwitchError(Exception):
@@ -22,7 +23,7 @@ class Outcome(NamedTuple):
     before: str
     """Release that ran, empty where none did."""
     seconds: float
-    """From the end of what served until it was ready, 0 where nothing was restarted."""
+    """From the end of what served right before it until it was ready, 0 where nothing was restarted."""
 
 
 class Switch:
@@ -38,6 +39,11 @@ class Switch:
         self._pause = pause
         self._now = now
         self._handover = Handover(board, clock, pause, now)
+
+    def tidy(self) -> None:
+        """End a successor that a cut run left, and wait until what waited behind it serves."""
+        if self.board.tidy():
+            Judge(self.board, self._clock, self._pause).await_serving(RETURN_S)
 
     def settled(self, wanted: Generation) -> bool:
         """Whether `wanted` is what is installed, starts at boot, and runs."""
@@ -86,9 +92,6 @@ class Switch:
         replaced = earlier.release if earlier and earlier.release != wanted.release else ""
         kept = self.generations.find(wanted.release)
         wanted = wanted._replace(before=kept.before if kept and (wishes.back or not replaced) else replaced)
-        if self.board.tidy() and earlier is not None:
-            # What waited behind it has just got the store.
-            self._fault(earlier, Wishes(RETURN_S), None)
         known = self.board.failing_checks() if wishes.thorough and earlier else {}
         self.board.refresh(wanted.files)
         if replaced:
@@ -111,9 +114,10 @@ class Switch:
         """Run `wanted` and see that it stays; return the seconds from the end of what served until it was ready."""
         try:
             start, begin = self._exchange(wanted, earlier, wishes)
-            fault = self._fault(wanted, wishes, start) or (self._doctor_fault(known) if wishes.thorough else "")
+            fault = self._fault(wanted, wishes, start)
+            ready = self._clock()
+            fault = fault or (self._doctor_fault(known) if wishes.thorough else "")
             if not fault:
-                ready = self._clock()
                 self.board.enable()
                 return ready - begin
             # First the way back: to read the journal takes a small board seconds without answers.
@@ -166,8 +170,9 @@ class Switch:
 
     def _lost(self, earlier: Generation, fault: str) -> str:
         return (
-            f"Going back to {earlier.release} did not help either: {fault}. See `journalctl -u pinch`; where it "
-            "speaks of the store, `pinch snapshot load` the newest file of /var/lib/pinch-snapshots"
+            f"Going back to {earlier.release} did not help either: {fault}. See `journalctl -u pinch -u "
+            "pinch-successor`; where it speaks of the store, `pinch snapshot load` the newest file of "
+            "/var/lib/pinch-snapshots"
         )
 
     def _fault(self, wanted: Generation, wishes: Wishes, start: Any) -> str:

@@ -16,7 +16,6 @@ from .wanted import Link
 
 OURS = (".service.d", ".swap.d", "pinch-found")
 """How folders end that we make and that do not outlast what is in them."""
-ZRAM = "/dev/zram0"
 RESETS = 20
 RESET_PAUSE_S = 0.5
 Run = Callable[[list[str]], tuple[int, str]]
@@ -92,14 +91,15 @@ def _take_back_zram(root: Path, run: Run) -> None:
     Raises:
         ChangeError: somebody uses it all the time.
     """
+    if layout.read(root / layout.ZRAM_SIZE).strip() in {"", "0"} or _swaps_to(root, layout.ZRAM):
+        return
     said = ""
     for _ in range(RESETS):
-        if layout.read(root / "sys/block/zram0/disksize").strip() in {"", "0"} or _swaps_to(root, ZRAM):
+        status, said = run(["zramctl", "--reset", layout.ZRAM])
+        if not status:
             return
-        status, said = run(["zramctl", "--reset", ZRAM])
-        if status:
-            time.sleep(RESET_PAUSE_S)
-    raise ChangeError(f"{ZRAM} is in use and no swap ({said.strip()}); see `lsblk {ZRAM}`, free it, and run again")
+        time.sleep(RESET_PAUSE_S)
+    raise ChangeError(f"{layout.ZRAM} is in use, and not for swap ({said.strip()}); see `lsblk`, free it and run again")
 
 
 def _leave(plan: Plan, root: Path, run: Run) -> None:

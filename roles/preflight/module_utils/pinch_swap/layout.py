@@ -29,6 +29,8 @@ WANTS = f"{SYSTEM}/swap.target.wants"
 
 OUR_ZRAM = "etc/systemd/zram-generator.conf.d/50-pinch.conf"
 OUR_ZRAM_SETUP = f"{SYSTEM}/systemd-zram-setup@zram0.service.d/90-pinch.conf"
+ZRAM = "/dev/zram0"
+ZRAM_SIZE = "sys/block/zram0/disksize"
 ZRAM_UNIT = "dev-zram0.swap"
 OUR_ZRAM_SWAP = f"{SYSTEM}/dev-zram0.swap.d/90-pinch.conf"
 OUR_RPI = "etc/rpi/swap.conf.d/90-pinch.conf"

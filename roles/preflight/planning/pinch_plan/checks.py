@@ -16,6 +16,7 @@ OWNED_SETTINGS = {
     "tier": "set pinch_tier",
     "on_misfit": "set pinch_on_misfit",
     "state_dir": "it is /var/lib/pinch",
+    "state_wait_s": "the unit sets it, for upgrades",
     "tokens_file": "it is /etc/pinch/tokens, handed over by systemd",
     "model_dir": "the role models installs the tier's model",
 }

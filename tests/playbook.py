@@ -11,8 +11,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import psutil
 
 from tests.cache import REPOSITORY
 
@@ -118,7 +121,7 @@ def _follow(process: subprocess.Popen[bytes], kill: Moment | None) -> str:
         left = None if due is None else max(due - time.monotonic(), 0)
         ready, _, _ = select.select([process.stdout], [], [], left)
         if not ready:
-            os.killpg(process.pid, signal.SIGKILL)
+            kill_family(process.pid)
             break
         part = os.read(process.stdout.fileno(), 65536)
         if not part:
@@ -127,6 +130,14 @@ def _follow(process: subprocess.Popen[bytes], kill: Moment | None) -> str:
         if kill and due is None and len(_TASK.findall(printed.decode("utf-8", "replace"))) >= kill.task:
             due, kill = time.monotonic() + kill.seconds, None
     return printed.decode("utf-8", "replace")
+
+
+def kill_family(pid: int) -> None:
+    """Kill a process and all that it began; Ansible's workers have sessions of their own and would go on alone."""
+    first = psutil.Process(pid)
+    for process in [first, *first.children(recursive=True)]:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 def local_fleet(folder: Path, *names: str, **unreachable: bool) -> Path:

@@ -173,6 +173,14 @@ def test_what_is_put_is_there_and_none_takes_it_away(tmp_path: Path) -> None:
     assert not files.remove(path)
 
 
+@pytest.mark.parametrize(("folder", "stays"), [("journald.conf.d", False), ("tmp.mount.d", False), ("sysctl.d", True)])
+def test_an_empty_folder_goes_where_it_is_there_for_drop_ins_alone(tmp_path: Path, folder: str, stays: bool) -> None:
+    path = tmp_path / folder / "50-pinch.conf"
+    files.put(path, NEW)
+    files.put(path, None)
+    assert path.parent.exists() is stays
+
+
 @given(st.binary().filter(lambda data: b"\r" not in data))
 def test_bytes_that_are_no_text_come_back_as_they_were(data: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:

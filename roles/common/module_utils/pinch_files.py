@@ -9,6 +9,9 @@ import contextlib
 import os
 from pathlib import Path
 
+DROP_INS = (".conf.d", ".mount.d", ".service.d", ".swap.d")
+"""How folders end that are there for what is in them alone."""
+
 
 def read(path: Path) -> str | None:
     """Return a file's text, None where there is no such file."""
@@ -85,11 +88,13 @@ def clear(path: Path) -> bool:
 
 
 def put(path: Path, text: str | None) -> None:
-    """Write `text` to `path`, or remove what is there where it is None."""
-    if text is None:
-        remove(path)
-    else:
+    """Write `text` to `path`, or remove what is there where it is None; an empty folder of drop-ins goes with it."""
+    if text is not None:
         place(path, text)
+    elif path.parent.name.endswith(DROP_INS):
+        clear(path)
+    else:
+        remove(path)
 
 
 def flush(folder: Path) -> None:

@@ -14,8 +14,6 @@ from .plan import Content, Plan
 from .record import to_text
 from .wanted import Link
 
-OURS = (".service.d", ".swap.d", "pinch-found")
-"""How folders end that we make and that do not outlast what is in them."""
 RESETS = 20
 RESET_PAUSE_S = 0.5
 Run = Callable[[list[str]], tuple[int, str]]
@@ -147,7 +145,7 @@ def place(root: Path, path: str, content: Content) -> None:
     if isinstance(content, Link):
         pinch_files.point(target, content.target)
         return
-    if content is None and target.parent.name.endswith(OURS):
+    if path == layout.RECORD and content is None:
         pinch_files.clear(target)
     else:
         pinch_files.put(target, content)

@@ -68,7 +68,12 @@ class LocalService:
     def start(self) -> float:
         """Start and wait until it is ready; return the seconds that took."""
         begin = time.monotonic()
-        process = self.spawn()
+        self.await_ready(self.spawn())
+        return time.monotonic() - begin
+
+    def await_ready(self, process: subprocess.Popen[bytes]) -> None:
+        """Wait until it is ready; `process` is what `spawn` returned."""
+        begin = time.monotonic()
         while not self._ready():
             if process.poll() is not None:
                 raise ServiceError(f"the service ended with status {process.returncode}:\n{self._tail()}")
@@ -76,7 +81,6 @@ class LocalService:
                 self.kill()
                 raise ServiceError(f"the service was not ready within {START_S:.0f} s:\n{self._tail()}")
             time.sleep(0.02)
-        return time.monotonic() - begin
 
     def spawn(self) -> subprocess.Popen[bytes]:
         """Start without waiting."""

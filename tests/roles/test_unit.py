@@ -11,6 +11,7 @@ from typing import Any
 import jinja2
 import pytest
 import yaml
+from pinch_plan.checks import settings_problems
 
 from tests.roles.sources import ROLES
 
@@ -123,3 +124,8 @@ def test_systemd_rates_the_sandbox_below_two(tmp_path: Path) -> None:
     found = re.search(r"Overall exposure level for pinch\.service: ([0-9.]+)", done.stdout)
     assert found is not None, done.stderr
     assert float(found[1]) < 2.0
+
+
+def test_what_the_unit_sets_is_refused_as_a_setting() -> None:
+    assert "PINCH_STATE_WAIT_S=" in render("pinch.service.j2")
+    assert any("the unit sets it, for upgrades" in problem for problem in settings_problems({"state_wait_s": 5}))

@@ -21,7 +21,7 @@ snapshots = load("pinch/library/store_snapshot.py")
 MOST_DOWN_S = 15.0
 """Seconds without an answer where a release breaks with the store in its hands."""
 HANDED_OVER_S = 5.0
-"""Where nobody waits for a start: an emulated board starts a release in 12 s at least."""
+"""Where nobody waits for a start, for which an emulated board takes longer."""
 SPACE = "lifecycle"
 TEXTS = [f"The {word} stands in room {number}." for number, word in enumerate(
     ["piano", "kettle", "ladder", "telescope", "sewing machine", "globe", "anvil", "harp"])]  # fmt: skip

@@ -81,6 +81,8 @@ def free_port() -> int:
 
 def clear() -> None:
     """Remove what a rehearsal is made of."""
+    # It is given no time to end: nobody wants its store.
+    pinch_beside.systemctl("kill", "--signal=SIGKILL", UNIT)
     pinch_beside.clear(UNIT)
     shutil.rmtree(STATE, ignore_errors=True)
 

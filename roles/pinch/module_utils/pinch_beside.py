@@ -41,21 +41,16 @@ def lay_out(unit: str, texts: Mapping[str, str], units: Path = UNITS) -> None:
     systemctl("daemon-reload")
 
 
-def present(unit: str, units: Path = UNITS) -> bool:
-    """Whether there is such a unit, or what a cut run left of it."""
-    return (units / unit).exists() or folder(unit, units).exists()
-
-
-def clear(unit: str, units: Path = UNITS) -> None:
-    """End the unit and remove it; nothing is done where there is none."""
-    if not present(unit, units):
-        return
-    systemctl("kill", "--signal=SIGKILL", unit)
+def clear(unit: str, units: Path = UNITS) -> bool:
+    """End the unit and remove it; return whether there was one, or what a cut run left of it."""
+    if not (units / unit).exists() and not folder(unit, units).exists():
+        return False
     systemctl("stop", unit)
     systemctl("reset-failed", unit)
     shutil.rmtree(folder(unit, units), ignore_errors=True)
     (units / unit).unlink(missing_ok=True)
     systemctl("daemon-reload")
+    return True
 
 
 def systemctl(*words: str) -> str:

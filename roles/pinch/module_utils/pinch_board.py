@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ansible.module_utils import pinch_beside
-from ansible.module_utils.pinch_files import place, point
+from ansible.module_utils.pinch_files import place, point, remove
 from ansible.module_utils.pinch_generations import Generation
 from ansible.module_utils.pinch_paths import DEPLOYMENT, SERVICE, SETTINGS, TOKENS
 from ansible.module_utils.pinch_service import Service, address, first_token
@@ -74,7 +74,7 @@ class Board:
             if name in units:
                 place(Path(name), files[name])
         for name in drop:
-            Path(name).unlink(missing_ok=True)
+            remove(Path(name))
         if not set(units).isdisjoint(different) or any(name.startswith(UNITS) for name in drop):
             self._systemctl("daemon-reload")
         for name in different:
@@ -123,11 +123,8 @@ class Board:
 
     def tidy(self) -> bool:
         """Let a successor, if there is one, give back the store, and forget its unit; return whether there was one."""
-        if not pinch_beside.present(SUCCESSOR):
-            return False
-        Board(self.home, self.launcher, self.models, SUCCESSOR).stop()
-        pinch_beside.clear(SUCCESSOR)
-        return True
+        found: bool = pinch_beside.clear(SUCCESSOR)
+        return found
 
     def restart(self) -> Start:
         """Start the unit anew, without waiting for it."""

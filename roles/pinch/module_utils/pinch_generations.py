@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
-from ansible.module_utils.pinch_files import place, point
+from ansible.module_utils.pinch_files import place, point, remove
 
 
 class GenerationError(Exception):
@@ -98,4 +98,4 @@ class Generations:
 
     def forget(self, release: str) -> None:
         """Know no longer what `release` ran with."""
-        (self._folder / f"{release}.json").unlink(missing_ok=True)
+        remove(self._folder / f"{release}.json")

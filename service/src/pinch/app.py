@@ -314,7 +314,7 @@ class Service:
                 if clock() >= deadline:
                     raise
                 if clock() - told >= TELL_S:
-                    log.log(logging.INFO if told == -inf else logging.DEBUG, "%s: %s", WAITING, error.message)
+                    log.info("%s: %s", WAITING, error.message)
                     self.supervision.waiting(f"{WAITING}: {error.message}", 3 * TELL_S)
                     told = clock()
             else:
